@@ -1,0 +1,1 @@
+//! The gate between viewers and object storage.
