@@ -1,0 +1,584 @@
+//! What a signature permits.
+//!
+//! CloudFront has two forms. A *canned* policy is only an expiry: it never travels, both sides build the same
+//! text around the URL and the time. A *custom* policy travels whole in the query and may have wildcards,
+//! which is what HLS needs: one signature opens a folder of segments that nobody could sign one by one.
+//!
+//! This module is what signer and verifier must agree on: the texts, their base64, their wildcards. Formats:
+//! [canned policy], [custom policy].
+//!
+//! [canned policy]: https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-creating-signed-url-canned-policy.html
+//! [custom policy]: https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-creating-signed-url-custom-policy.html
+
+use std::net::IpAddr;
+
+use base64::Engine;
+use base64::alphabet::Alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
+use serde::{Deserialize, Serialize};
+
+/// The last second that CloudFront accepts, in both forms: 2038-01-19. Whoever writes milliseconds is beyond it.
+pub const LAST_SECOND: u64 = i32::MAX as u64;
+
+/// The longest policy text that is read, in bytes. A real one has 150 to 400.
+const LONGEST: usize = 4096;
+
+/// What may be fetched, by whom, and when.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Policy {
+    /// The URLs that are opened.
+    pub resource: Resource,
+    /// Unix seconds from which on nothing is opened any more.
+    pub expires: u64,
+    /// Unix seconds up to and including which nothing is opened yet.
+    pub starts: Option<u64>,
+    /// The only addresses that are let in.
+    pub address: Option<Cidr>,
+}
+
+/// Which URLs a policy opens.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Resource {
+    /// One URL, in which `*` and `?` mean themselves: a canned policy's.
+    Exactly(String),
+    /// A custom policy's, with wildcards.
+    Pattern(String),
+    /// A custom policy that names none: everything.
+    Any,
+}
+
+/// The text that a canned policy's signature is over.
+///
+/// Nothing is escaped, as CloudFront's own rebuilding of it does not. `None` for what JSON would have to
+/// escape, so that no URL can pass for a policy that somebody signed for another purpose.
+#[must_use]
+pub fn canned(url: &str, expires: u64) -> Option<String> {
+    let plain = !url.contains(|c: char| c.is_control() || matches!(c, '"' | '\\'));
+    plain.then(|| {
+        format!(
+            r#"{{"Statement":[{{"Resource":"{url}","Condition":{{"DateLessThan":{{"AWS:EpochTime":{expires}}}}}}}]}}"#
+        )
+    })
+}
+
+/// Reads what a canned URL's `Expires` says. One time has one spelling.
+#[must_use]
+pub fn epoch(text: &str) -> Option<u64> {
+    let canonical = !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|&seconds| canonical && seconds <= LAST_SECOND)
+}
+
+impl Policy {
+    /// Reads the text of a custom policy. What it says and we do not enforce is an error.
+    pub fn parse(text: &[u8]) -> Result<Self, BadPolicy> {
+        if text.len() > LONGEST {
+            return Err(BadPolicy("it is longer than 4096 bytes".to_owned()));
+        }
+        let Document { statement } =
+            serde_json::from_slice(text).map_err(|error| BadPolicy(error.to_string()))?;
+        let Statement { resource, condition } = match statement {
+            Statements::List([statement]) | Statements::Bare(statement) => statement,
+        };
+        let policy = Self {
+            resource: resource.map_or(Resource::Any, Resource::Pattern),
+            expires: condition.less_than.seconds,
+            starts: condition.greater_than.map(|epoch| epoch.seconds),
+            address: condition
+                .ip_address
+                .map(|ip| {
+                    Cidr::parse(&ip.source).ok_or_else(|| BadPolicy(format!("{} is no CIDR", ip.source)))
+                })
+                .transpose()?,
+        };
+        if policy.expires.max(policy.starts.unwrap_or_default()) > LAST_SECOND {
+            return Err(BadPolicy("a time is after 2038-01-19; is it in milliseconds?".to_owned()));
+        }
+        Ok(policy)
+    }
+
+    /// The text of a custom policy, without white space, in the order of AWS's JavaScript signer.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let document = Document {
+            statement: Statements::List([Statement {
+                resource: match &self.resource {
+                    Resource::Exactly(url) | Resource::Pattern(url) => Some(url.clone()),
+                    Resource::Any => None,
+                },
+                condition: Condition {
+                    less_than: Epoch { seconds: self.expires },
+                    greater_than: self.starts.map(|seconds| Epoch { seconds }),
+                    ip_address: self.address.map(|cidr| SourceIp { source: cidr.to_string() }),
+                },
+            }]),
+        };
+        // Strings, integers and string keys: nothing in here can fail to be written.
+        serde_json::to_string(&document).unwrap_or_default()
+    }
+}
+
+impl Resource {
+    /// Whether `url` is one of those that are opened.
+    ///
+    /// A pattern is cut where CloudFront cuts it, `protocol://domain/path?query`, and a wildcard stays in its
+    /// section, but for a `*` at the end of the path, which is followed by any query, and one at the end of
+    /// the domain, which is followed by anything. A `?` in it may be the start of the query or one character:
+    /// AWS's pages say both. `\?` is always the start of the query.
+    #[must_use]
+    pub fn covers(&self, url: &Location<'_>) -> bool {
+        match self {
+            Self::Exactly(exactly) => *exactly == url.to_string(),
+            Self::Pattern(pattern) => pattern == "*" || pattern_covers(pattern, url),
+            Self::Any => true,
+        }
+    }
+}
+
+/// The URL that a viewer asks for, without what signs it, in the sections that a policy is matched by.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Location<'a> {
+    /// `https`, or `http`.
+    pub scheme: &'a str,
+    /// Host, and port where it is not the scheme's own.
+    pub host: &'a str,
+    /// Everything from the first `/` to the query, as it was written.
+    pub path: &'a str,
+    /// The viewer's own query, empty for none.
+    pub query: String,
+}
+
+impl std::fmt::Display for Location<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { scheme, host, path, query } = self;
+        let separator = if query.is_empty() { "" } else { "?" };
+        write!(f, "{scheme}://{host}{path}{separator}{query}")
+    }
+}
+
+fn pattern_covers(pattern: &str, url: &Location<'_>) -> bool {
+    let (protocol, rest) = match pattern.split_once("://") {
+        Some((protocol, rest)) if !protocol.contains(['/', '.']) => (protocol, rest),
+        // Only a leading wildcard stands for the protocol too; `/v/*` is of the RTMP days and means nothing here.
+        _ if pattern.starts_with('*') => ("*", pattern),
+        _ => return false,
+    };
+    let (domain, target) = match rest.find('/') {
+        Some(slash) => rest.split_at(slash),
+        None if rest.ends_with('*') => (rest, "/*"),
+        None => (rest, "/"),
+    };
+    glob(&protocol.to_ascii_lowercase(), &url.scheme.to_ascii_lowercase())
+        && glob(&domain.to_ascii_lowercase(), &url.host.to_ascii_lowercase())
+        && target_covers(target, url.path, &url.query)
+}
+
+fn target_covers(pattern: &str, path: &str, query: &str) -> bool {
+    if let Some((path_pattern, query_pattern)) = pattern.split_once("\\?") {
+        return glob(path_pattern, path) && glob(query_pattern, query);
+    }
+    let without_query = glob(pattern, path) && (query.is_empty() || pattern.ends_with('*'));
+    without_query
+        || pattern.match_indices('?').any(|(i, _)| {
+            let (path_pattern, rest) = pattern.split_at(i);
+            glob(path_pattern, path) && rest.strip_prefix('?').is_some_and(|rest| glob(rest, query))
+        })
+}
+
+/// Whether `text` is `pattern`, in which `*` stands for any run of characters and `?` for one.
+/// On a mismatch only the latest `*` is tried again, so the work is at most the product of the lengths.
+fn glob(pattern: &str, text: &str) -> bool {
+    let (mut pattern, mut text) = (pattern.chars(), text.chars());
+    let mut latest = None;
+    loop {
+        let here = text.clone();
+        match (pattern.next(), text.next()) {
+            (None, None) => return true,
+            (Some('*'), _) => {
+                if pattern.as_str().is_empty() {
+                    return true;
+                }
+                text = here;
+                latest = Some((pattern.clone(), text.clone()));
+            }
+            (Some('?'), Some(_)) => {}
+            (Some(wanted), Some(found)) if wanted == found => {}
+            (Some(_), None) => return false,
+            (_, Some(_)) => {
+                let Some((after_star, from)) = &mut latest else { return false };
+                from.next();
+                pattern = after_star.clone();
+                text = from.clone();
+            }
+        }
+    }
+}
+
+/// A range of addresses. `0.0.0.0/0` and `::/0` are everybody: AWS's samples write the former for "any",
+/// and most viewers come by IPv6.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Cidr {
+    network: IpAddr,
+    prefix: u32,
+}
+
+impl Cidr {
+    /// Reads `192.0.2.0/24`, or a single address.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (network, prefix) = match text.split_once('/') {
+            Some((network, prefix)) => (network, Some(prefix)),
+            None => (text, None),
+        };
+        let network: IpAddr = network.parse().ok()?;
+        let widest = if network.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok()?,
+            Some(_) => return None,
+            None => widest,
+        };
+        (prefix <= widest).then_some(Self { network, prefix })
+    }
+
+    /// Whether `address` is in it. An IPv4 address in IPv6's clothes counts as what it is.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.prefix == 0
+            || match (self.network, address.to_canonical()) {
+                (IpAddr::V4(network), IpAddr::V4(address)) => {
+                    (network.to_bits() ^ address.to_bits()).checked_shr(32 - self.prefix).unwrap_or(0) == 0
+                }
+                (IpAddr::V6(network), IpAddr::V6(address)) => {
+                    (network.to_bits() ^ address.to_bits()).checked_shr(128 - self.prefix).unwrap_or(0) == 0
+                }
+                _ => false,
+            }
+    }
+}
+
+impl std::fmt::Display for Cidr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.network, self.prefix)
+    }
+}
+
+/// Writes bytes as CloudFront puts them in a query: base64, with `+`, `=` and `/` written `-`, `_` and `~`.
+#[must_use]
+pub fn encode(bytes: &[u8]) -> String {
+    let mut text = base64().encode(bytes);
+    while !text.len().is_multiple_of(4) {
+        text.push('_');
+    }
+    text
+}
+
+/// Reads what [`encode`] wrote, and nothing that only resembles it: no other alphabet, no padding forgotten,
+/// no stray bits. Two spellings of one signature would be two tokens.
+#[must_use]
+pub fn decode(text: &str) -> Option<Vec<u8>> {
+    let digits = text.trim_end_matches('_');
+    let padding = text.len() - digits.len();
+    (text.len().is_multiple_of(4) && padding <= 2).then(|| base64().decode(digits).ok()).flatten()
+}
+
+fn base64() -> GeneralPurpose {
+    const ALPHABET: Alphabet =
+        match Alphabet::new("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-~") {
+            Ok(alphabet) => alphabet,
+            Err(_) => base64::alphabet::STANDARD,
+        };
+    const ENGINE: GeneralPurpose = GeneralPurpose::new(&ALPHABET, NO_PAD);
+    ENGINE
+}
+
+/// A custom policy that cannot be read, or asks for what is not enforced here.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the policy cannot be read: {0}")]
+pub struct BadPolicy(String);
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    #[serde(rename = "Statement")]
+    statement: Statements,
+}
+
+/// AWS shows a list of one today and showed a bare statement until 2023; signers write both.
+#[derive(Deserialize, Serialize)]
+#[serde(untagged)]
+enum Statements {
+    List([Statement; 1]),
+    Bare(Statement),
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct Statement {
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    resource: Option<String>,
+    condition: Condition,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Condition {
+    #[serde(rename = "DateLessThan")]
+    less_than: Epoch,
+    #[serde(
+        rename = "DateGreaterThan",
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
+    greater_than: Option<Epoch>,
+    #[serde(
+        rename = "IpAddress",
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
+    ip_address: Option<SourceIp>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Epoch {
+    #[serde(rename = "AWS:EpochTime")]
+    seconds: u64,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct SourceIp {
+    #[serde(rename = "AWS:SourceIp")]
+    source: String,
+}
+
+/// A field that is there has a value: `"IpAddress":null` is a restriction that we do not understand, not none.
+fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn location(url: &str) -> Location<'_> {
+        let (scheme, rest) = url.split_once("://").unwrap();
+        let (host, _) = rest.split_once('/').unwrap();
+        let target = &rest[host.len()..];
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        Location { scheme, host, path, query: query.to_owned() }
+    }
+
+    fn covers(pattern: &str, url: &str) -> bool {
+        Resource::Pattern(pattern.to_owned()).covers(&location(url))
+    }
+
+    #[test]
+    fn a_folder_policy_covers_what_is_below_it_and_nothing_else() {
+        let folder = "https://v.example/talks/42/*";
+        assert!(covers(folder, "https://v.example/talks/42/720p/0001.m4s"));
+        assert!(covers(folder, "https://V.Example/talks/42/index.m3u8?_HLS_msn=3"));
+        for url in [
+            "https://v.example/talks/421/index.m3u8",
+            "https://v.example/talks/4",
+            "https://v.example/Talks/42/index.m3u8",
+            "http://v.example/talks/42/index.m3u8",
+            "https://w.example/talks/42/index.m3u8",
+            "https://w.example/?x=https://v.example/talks/42/",
+            "https://v.example:8443/talks/42/index.m3u8",
+        ] {
+            assert!(!covers(folder, url), "{url}");
+        }
+    }
+
+    /// The table of the custom policy page, "Use wildcard characters", and its examples.
+    #[test]
+    fn a_wildcard_stays_in_its_section() {
+        for (pattern, url, covered) in [
+            ("*", "https://any.example/at/all?x=1", true),
+            ("https://*", "https://any.example/at/all?x=1", true),
+            ("https://*", "http://any.example/at/all", false),
+            ("http*://v.example/*", "http://v.example/a", true),
+            ("http*://v.example/*", "https://v.example/a?b", true),
+            ("*://v.example/*", "https://v.example/a", true),
+            ("*example.com", "https://www.example.com/", true),
+            ("*example.com", "https://www.example.com/a", false),
+            ("https://v.example", "https://v.example/", true),
+            ("https://v.example", "https://v.example/a", false),
+            ("https://v.example*", "https://v.example/a?b", true),
+            ("https://*.example/a", "https://v.example/a", true),
+            ("https://*.example/a", "https://evil/.example/a", false),
+            ("https://v.example/*.ts", "https://v.example/a/b.ts", true),
+            ("https://v.example/*.ts", "https://v.example/a/b.ts?x=1", false),
+            ("https://v.example/*.ts", "https://v.example/secret?x=.ts", false),
+            ("https://v.example/a?c", "https://v.example/abc", true),
+            ("https://v.example/a?c", "https://v.example/a?c", true),
+            ("https://v.example/a?c", "https://v.example/a/c", true),
+            ("https://v.example/a?c", "https://v.example/ac", false),
+            ("https://v.example/a\\?c", "https://v.example/a?c", true),
+            ("https://v.example/a\\?c", "https://v.example/abc", false),
+            ("https://v.example/a\\?*", "https://v.example/a?c=1", true),
+            ("https://v.example/a\\?*", "https://v.example/a", true),
+            ("https://v.example/a?x=*", "https://v.example/a?x=12", true),
+            ("https://v.example/a?x=*", "https://v.example/a?y=12", false),
+            ("https://v.example/???.ts?x=1", "https://v.example/abc.ts?x=1", true),
+            ("/v/*", "https://v.example/v/1", false),
+            ("v.example/*", "https://v.example/v/1", false),
+            ("", "https://v.example/", false),
+            ("https://", "https://v.example/", false),
+        ] {
+            assert_eq!(covers(pattern, url), covered, "{pattern} {url}");
+        }
+    }
+
+    #[test]
+    fn a_canned_url_has_no_wildcards() {
+        let resource = Resource::Exactly("https://v.example/*".to_owned());
+        assert!(resource.covers(&location("https://v.example/*")));
+        assert!(!resource.covers(&location("https://v.example/a")));
+        assert_eq!(canned("https://v.example/a\",\"b", 1), None);
+        assert_eq!(canned("https://v.example/a\\", 1), None);
+    }
+
+    #[test]
+    fn globs() {
+        for (pattern, text, matches) in [
+            ("", "", true),
+            ("*", "", true),
+            ("**", "ab", true),
+            ("a*b*c", "axxbyybc", true),
+            ("a*b*c", "axxbyyb", false),
+            ("?", "", false),
+            ("?", "é", true),
+            ("*a", "ba", true),
+            ("*a", "bab", false),
+            ("a*", "b", false),
+            ("*aab", "aaab", true),
+        ] {
+            assert_eq!(glob(pattern, text), matches, "{pattern} {text}");
+        }
+        let long = "a".repeat(4000);
+        assert!(!glob(&"a*".repeat(2000), &format!("{long}b").replace('a', "c")));
+    }
+
+    /// From the custom policy page; the order inside `Condition` is free, and so is white space.
+    const FULL: &str = r#"{
+        "Statement": [{
+            "Resource": "https://v.example/42/*",
+            "Condition": {
+                "IpAddress": {"AWS:SourceIp": "192.0.2.0/24"},
+                "DateGreaterThan": {"AWS:EpochTime": 1767290400},
+                "DateLessThan": {"AWS:EpochTime": 1767290500}
+            }
+        }]
+    }"#;
+
+    #[test]
+    fn a_policy_says_what_where_when_and_to_whom() {
+        let policy = Policy::parse(FULL.as_bytes()).unwrap();
+        assert_eq!(
+            policy,
+            Policy {
+                resource: Resource::Pattern("https://v.example/42/*".to_owned()),
+                expires: 1_767_290_500,
+                starts: Some(1_767_290_400),
+                address: Cidr::parse("192.0.2.0/24"),
+            }
+        );
+        assert_eq!(Policy::parse(policy.to_json().as_bytes()), Ok(policy));
+    }
+
+    #[test]
+    fn a_bare_statement_and_an_omitted_resource_are_read() {
+        let text = r#"{"Statement":{"Condition":{"DateLessThan":{"AWS:EpochTime":1}}}}"#;
+        assert_eq!(Policy::parse(text.as_bytes()).unwrap().resource, Resource::Any);
+    }
+
+    #[test]
+    fn a_policy_that_is_not_understood_is_refused() {
+        let whole = r#"{"Statement":[{"Resource":"*","Condition":{"DateLessThan":{"AWS:EpochTime":1}}}]}"#;
+        assert!(Policy::parse(whole.as_bytes()).is_ok());
+        for (from, to) in [
+            (r":1}", r":1.0}"),
+            (r":1}", r":1e3}"),
+            (r":1}", r":-1}"),
+            (r":1}", r#":"1"}"#),
+            (r":1}", r":null}"),
+            (r":1}", r":1767290400000}"),
+            (r":1}", r#":1,"AWS:EpochTime":2}"#),
+            (r"1}}", r#"1},"DateLessThan":{"AWS:EpochTime":2}}"#),
+            (r"1}}", r#"1},"IpAddress":null}"#),
+            (r"1}}", r#"1},"DateGreaterThan":null}"#),
+            (r"1}}", r#"1},"IpAddress":{"AWS:SourceIp":"192.0.2.0/33"}}"#),
+            (r"1}}", r#"1},"IpAddress":{"AWS:SourceIp":["192.0.2.0"]}}"#),
+            (r"1}}", r#"1},"NotIpAddress":{"AWS:SourceIp":"192.0.2.0"}}"#),
+            (r#""Resource":"*","#, r#""Resource":"*","Resource":"*","#),
+            (r#""Resource":"*","#, r#""Resource":["*"],"#),
+            (r#""Resource":"*","#, r#""Resource":null,"#),
+            (r#""Resource":"*","#, r#""resource":"*","#),
+            (r#""Resource":"*","#, r#""Effect":"Allow","#),
+            (r"DateLessThan", r"DateGreaterThan"),
+            (r"}}}]}", r#"}}},{"Condition":{"DateLessThan":{"AWS:EpochTime":1}}}]}"#),
+            (r"}}}]}", r#"}}}],"Version":"2012-10-17"}"#),
+            (r"}}}]}", r"}}}]}{}"),
+            (r"[{", r"[],[{"),
+        ] {
+            let text = whole.replacen(from, to, 1);
+            assert_ne!(text, whole);
+            assert!(Policy::parse(text.as_bytes()).is_err(), "{text}");
+        }
+        assert!(Policy::parse(format!("{}{whole}", " ".repeat(4096)).as_bytes()).is_err());
+        assert!(Policy::parse(b"\xff").is_err());
+        assert!(Policy::parse("[".repeat(4000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn an_expiry_has_one_spelling() {
+        assert_eq!(epoch("1767290400"), Some(1_767_290_400));
+        assert_eq!(epoch("2147483647"), Some(LAST_SECOND));
+        for text in
+            ["", "0", "01", "+1", "-1", " 1", "1.0", "2147483648", "1767290400000", "18446744073709551617"]
+        {
+            assert_eq!(epoch(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_in_its_range() {
+        let within = |cidr, address: &str| Cidr::parse(cidr).unwrap().contains(address.parse().unwrap());
+        assert!(within("192.0.2.7", "192.0.2.7"));
+        assert!(!within("192.0.2.7", "192.0.2.8"));
+        assert!(within("192.0.2.128/25", "192.0.2.200"));
+        assert!(!within("192.0.2.128/25", "192.0.2.127"));
+        assert!(within("192.0.2.77/24", "192.0.2.1"));
+        assert!(within("192.0.2.0/24", "::ffff:192.0.2.1"));
+        assert!(!within("192.0.2.0/24", "2001:db8::1"));
+        assert!(within("2001:db8::/32", "2001:db8:ffff::1"));
+        assert!(!within("2001:db8::/32", "2001:db9::1"));
+        assert!(within("0.0.0.0/0", "2001:db8::1"));
+        for text in
+            ["", "192.0.2", "192.0.2.0/", "192.0.2.0/+8", "192.0.2.0/33", "::/129", "192.0.2.0/8/8", "*"]
+        {
+            assert_eq!(Cidr::parse(text), None, "{text}");
+        }
+    }
+
+    /// Expected values by `printf … | openssl base64 -A | tr -- '+=/' '-_~'`.
+    #[test]
+    fn base64_is_cloudfronts() {
+        for (bytes, text) in
+            [(&b"\xfb\xff"[..], "-~8_"), (b"\xff\xef\xbe", "~---"), (b"a", "YQ__"), (b"", "")]
+        {
+            assert_eq!(encode(bytes), text);
+            assert_eq!(decode(text).as_deref(), Some(bytes));
+        }
+        for text in ["+/8=", "-_8=", "YQ", "YQ_", "YR__", "Y_Q_", "____", "YQ__YQ__", " YQ_", "YQ=="] {
+            assert_eq!(decode(text), None, "{text}");
+        }
+    }
+}

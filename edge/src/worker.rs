@@ -1,0 +1,169 @@
+//! The Cloudflare Worker: bindings in, [`serve`], a response of the runtime's own out.
+
+use std::sync::OnceLock;
+
+use worker::js_sys::{JSON, Reflect};
+use worker::wasm_bindgen::JsValue;
+use worker::{
+    Bucket, Context, Date, Env, Error, Object as R2Object, Range, Request, Response, ResponseBuilder, Result,
+    console_error, console_log, event,
+};
+
+use crate::config::{Config, ConfigError};
+use crate::key_group::{Grant, Visitor};
+use crate::origin::{ByteRange, Metadata, Miss, Object, Origin};
+use crate::serve::{Content, REQUEST_HEADERS, Refusal, serve};
+
+/// The bucket's binding in `wrangler.toml`.
+const BUCKET: &str = "MEDIA";
+
+#[event(fetch)]
+async fn fetch(request: Request, env: Env, _: Context) -> Result<Response> {
+    respond(match answer(&request, &env).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            let status = refusal.status();
+            // The path only: the query is somebody's authority.
+            let line =
+                format!("{} {} {}: {refusal}", status.as_u16(), request.method().as_ref(), request.path());
+            if status.is_server_error() {
+                console_error!("{line}")
+            } else {
+                console_log!("{line}")
+            }
+            refusal.to_response()
+        }
+    })
+}
+
+async fn answer(
+    request: &Request,
+    env: &Env,
+) -> std::result::Result<http::Response<Content<R2Object>>, Refusal> {
+    let config = config(env)?;
+    let bucket = env.bucket(BUCKET).map_err(|_| {
+        ConfigError(vec![format!(
+            "{BUCKET}: no R2 bucket is bound to it; see [[r2_buckets]] in wrangler.toml"
+        )])
+    })?;
+    let visitor = Visitor {
+        now: Date::now().as_millis() / 1000,
+        // Cloudflare sets it, whatever the viewer sent.
+        address: header(request, "CF-Connecting-IP").and_then(|address| address.parse().ok()),
+    };
+    serve(&carry_over(request)?, &visitor, config, &R2(bucket)).await
+}
+
+/// The settings, read once for the life of the isolate; while they are wrong, at every request.
+fn config(env: &Env) -> std::result::Result<&'static Config, ConfigError> {
+    static CONFIG: OnceLock<Config> = OnceLock::new();
+    match CONFIG.get() {
+        Some(config) => Ok(config),
+        None => Config::read(|name| setting(env, name)).map(|config| CONFIG.get_or_init(|| config)),
+    }
+}
+
+/// A variable or a secret. One that is written as a table in `wrangler.toml` comes as an object.
+fn setting(env: &Env, name: &str) -> Option<String> {
+    let value = Reflect::get(env, &JsValue::from_str(name)).ok().filter(|value| !value.is_undefined())?;
+    value.as_string().or_else(|| JSON::stringify(&value).ok()?.as_string())
+}
+
+fn header(request: &Request, name: &str) -> Option<String> {
+    request.headers().get(name).ok().flatten()
+}
+
+/// The request as the core reads it: method, URL, and only the headers that it asks for.
+fn carry_over(request: &Request) -> std::result::Result<http::Request<()>, Refusal> {
+    let mut builder = http::Request::builder().method(request.method().as_ref()).uri(request.inner().url());
+    for name in &REQUEST_HEADERS {
+        if let Some(value) = header(request, name.as_str()) {
+            builder = builder.header(name, value);
+        }
+    }
+    builder.body(()).map_err(|_| Refusal::Path(crate::object_key::BadPath))
+}
+
+/// Gives the runtime R2's own stream, so that a segment's bytes never pass through WebAssembly.
+fn respond(response: http::Response<Content<R2Object>>) -> Result<Response> {
+    let (head, content) = response.into_parts();
+    let mut builder = ResponseBuilder::new().with_status(head.status.as_u16());
+    for (name, value) in &head.headers {
+        builder = builder.with_header(name.as_str(), value.to_str().unwrap_or_default())?;
+    }
+    Ok(match content {
+        Content::Nothing => builder.empty(),
+        Content::Bytes(bytes) => builder.fixed(bytes),
+        Content::Stream(object) => match object.body() {
+            Some(body) => builder.body(body.response_body()?),
+            None => return Err(Error::RustError("the object came without a body".to_owned())),
+        },
+    })
+}
+
+/// An R2 bucket as an origin.
+struct R2(Bucket);
+
+impl Origin for R2 {
+    type Body = R2Object;
+
+    async fn get(
+        &self,
+        grant: &Grant,
+        range: Option<ByteRange>,
+    ) -> std::result::Result<Object<R2Object>, Miss> {
+        let key = grant.key().as_str();
+        let get = self.0.get(key);
+        let get = match range {
+            Some(range) => get.range(r2_range(range)),
+            None => get,
+        };
+        match get.execute().await {
+            Ok(Some(object)) => Ok(Object { metadata: metadata(&object), body: object }),
+            Ok(None) => Err(Miss::NotFound),
+            // R2 fails on a range that is not there, without saying how much is.
+            Err(error) => match (range, self.head(grant).await) {
+                (Some(range), Ok(Metadata { size, .. })) if range.within(size).is_none() => {
+                    Err(Miss::Range { size })
+                }
+                _ => Err(failed(&error)),
+            },
+        }
+    }
+
+    async fn head(&self, grant: &Grant) -> std::result::Result<Metadata, Miss> {
+        let object = self.0.head(grant.key().as_str()).await.map_err(|error| failed(&error))?;
+        object.as_ref().map(metadata).ok_or(Miss::NotFound)
+    }
+
+    async fn read(&self, object: R2Object) -> std::result::Result<Vec<u8>, Miss> {
+        let body = object.body().ok_or_else(|| Miss::Failed("the object came without a body".to_owned()))?;
+        body.bytes().await.map_err(|error| failed(&error))
+    }
+}
+
+/// Offsets end where the crate's do, by a panic, at 2^53: far beyond R2's largest object, of 5 TiB.
+fn r2_range(range: ByteRange) -> Range {
+    const FAR: u64 = 1 << 50;
+    match range {
+        ByteRange::From { first, last: Some(last) } if last < FAR => {
+            Range::OffsetWithLength { offset: first.min(FAR), length: (last + 1).saturating_sub(first) }
+        }
+        ByteRange::From { first, .. } => Range::OffsetToEnd { offset: first.min(FAR) },
+        ByteRange::Last { length } => Range::Suffix { suffix: length.min(FAR) },
+    }
+}
+
+fn metadata(object: &R2Object) -> Metadata {
+    let http = object.http_metadata();
+    Metadata {
+        size: object.size(),
+        content_type: http.content_type,
+        cache_control: http.cache_control,
+        etag: Some(object.http_etag()),
+    }
+}
+
+fn failed(error: &Error) -> Miss {
+    Miss::Failed(error.to_string())
+}
