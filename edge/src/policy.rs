@@ -15,6 +15,8 @@ use std::net::IpAddr;
 use base64::Engine;
 use base64::alphabet::Alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
+use http::Uri;
+use http::uri::Authority;
 use serde::{Deserialize, Serialize};
 
 /// The last second that CloudFront accepts, in both forms: 2038-01-19. Whoever writes milliseconds is beyond it.
@@ -145,6 +147,19 @@ pub struct Location<'a> {
     pub path: &'a str,
     /// The viewer's own query, empty for none.
     pub query: String,
+}
+
+impl<'a> Location<'a> {
+    /// Takes an absolute `uri` apart. `query` is what of its query is the viewer's own.
+    #[must_use]
+    pub fn new(uri: &'a Uri, query: String) -> Self {
+        Self {
+            scheme: uri.scheme_str().unwrap_or_default(),
+            host: uri.authority().map_or("", Authority::as_str),
+            path: uri.path(),
+            query,
+        }
+    }
 }
 
 impl std::fmt::Display for Location<'_> {
@@ -366,16 +381,10 @@ where
 mod tests {
     use super::*;
 
-    fn location(url: &str) -> Location<'_> {
-        let (scheme, rest) = url.split_once("://").unwrap();
-        let (host, _) = rest.split_once('/').unwrap();
-        let target = &rest[host.len()..];
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        Location { scheme, host, path, query: query.to_owned() }
-    }
-
     fn covers(pattern: &str, url: &str) -> bool {
-        Resource::Pattern(pattern.to_owned()).covers(&location(url))
+        let uri: Uri = url.parse().unwrap();
+        let query = uri.query().unwrap_or_default().to_owned();
+        Resource::Pattern(pattern.to_owned()).covers(&Location::new(&uri, query))
     }
 
     #[test]
@@ -439,8 +448,8 @@ mod tests {
     #[test]
     fn a_canned_url_has_no_wildcards() {
         let resource = Resource::Exactly("https://v.example/*".to_owned());
-        assert!(resource.covers(&location("https://v.example/*")));
-        assert!(!resource.covers(&location("https://v.example/a")));
+        assert!(resource.covers(&Location::new(&Uri::from_static("https://v.example/*"), String::new())));
+        assert!(!resource.covers(&Location::new(&Uri::from_static("https://v.example/a"), String::new())));
         assert_eq!(canned("https://v.example/a\",\"b", 1), None);
         assert_eq!(canned("https://v.example/a\\", 1), None);
     }

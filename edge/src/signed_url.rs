@@ -69,12 +69,7 @@ impl<'a> SignedUrl<'a> {
             return Err(Denied::Unsigned);
         }
 
-        let location = Location {
-            scheme: uri.scheme_str().unwrap_or_default(),
-            host: uri.authority().map_or("", http::uri::Authority::as_str),
-            path: uri.path(),
-            query: theirs.join("&"),
-        };
+        let location = Location::new(uri, theirs.join("&"));
         let key_pair_id =
             key_pair_id.filter(|id: &Cow<'_, str>| !id.is_empty()).ok_or(Denied::NoKeyPair)?.into_owned();
         let signature = signature

@@ -25,11 +25,11 @@ async fn fetch(request: Request, env: Env, _: Context) -> Result<Response> {
             let status = refusal.status();
             // The path only: the query is somebody's authority.
             let line =
-                format!("{} {} {}: {refusal}", status.as_u16(), request.method().as_ref(), request.path());
+                format!("{} {} {}: {refusal}", status.as_u16(), request.inner().method(), request.path());
             if status.is_server_error() {
-                console_error!("{line}")
+                console_error!("{line}");
             } else {
-                console_log!("{line}")
+                console_log!("{line}");
             }
             refusal.to_response()
         }
@@ -73,9 +73,10 @@ fn header(request: &Request, name: &str) -> Option<String> {
     request.headers().get(name).ok().flatten()
 }
 
-/// The request as the core reads it: method, URL, and only the headers that it asks for.
+/// The request as the core reads it: method, URL, and only the headers that it asks for. The method is taken
+/// from the runtime's own request: the crate's calls every method GET that it does not know.
 fn carry_over(request: &Request) -> std::result::Result<http::Request<()>, Refusal> {
-    let mut builder = http::Request::builder().method(request.method().as_ref()).uri(request.inner().url());
+    let mut builder = http::Request::builder().method(&*request.inner().method()).uri(request.inner().url());
     for name in &REQUEST_HEADERS {
         if let Some(value) = header(request, name.as_str()) {
             builder = builder.header(name, value);

@@ -1,1 +1,4 @@
 //! From an uploaded video to signed HLS.
+
+pub mod keygen;
+pub mod sign;

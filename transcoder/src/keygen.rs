@@ -1,0 +1,124 @@
+//! Makes the key pair that opens the gate.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use rand_core::OsRng;
+use rsa::pkcs8::{EncodePrivateKey, EncodePublicKey, LineEnding};
+use rsa::{RsaPrivateKey, RsaPublicKey};
+use sha2::{Digest, Sha256};
+
+/// CloudFront takes RSA keys of this length and no other.
+const RSA_BITS: usize = 2048;
+
+/// Make a key pair: the private half signs URLs, the public half opens them at the edge.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "On stdout there is the TRUSTED_KEYS line for the edge. Its value is a JSON object: \
+                        to rotate keys put the new pair's entry beside the old one, sign with the new key, and \
+                        take the old entry out when the last URL that it signed has expired.")]
+pub struct Arguments {
+    /// Folder for private.pem, public.pem and trusted-keys.json; made if it is not there
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+impl Arguments {
+    /// Writes the pair and prints the line for the edge.
+    pub fn run(self) -> Result<(), KeygenError> {
+        let pair = Pair::generate()?;
+        let trusted = pair.trusted_keys();
+        pair.write(&self.out)?;
+        eprintln!(
+            "transcoder keygen: key pair {} is in {}; keep private.pem to whoever signs",
+            pair.id,
+            self.out.display()
+        );
+        println!("TRUSTED_KEYS='{trusted}'");
+        Ok(())
+    }
+}
+
+/// A new key pair, in PEM.
+#[derive(Debug)]
+pub struct Pair {
+    /// Made of the public key, so that one key never has two names: `K` and 13 letters or digits, as AWS's are.
+    pub id: String,
+    private: rsa::pkcs8::der::zeroize::Zeroizing<String>,
+    public: String,
+}
+
+impl Pair {
+    /// Makes one, from the system's randomness.
+    pub fn generate() -> Result<Self, KeygenError> {
+        let key =
+            RsaPrivateKey::new(&mut OsRng, RSA_BITS).map_err(|error| KeygenError::Key(error.to_string()))?;
+        let public = RsaPublicKey::from(&key);
+        let failed = |error: &dyn std::fmt::Display| KeygenError::Key(error.to_string());
+        let der = public.to_public_key_der().map_err(|error| failed(&error))?;
+        Ok(Self {
+            id: key_pair_id(der.as_bytes()),
+            private: key.to_pkcs8_pem(LineEnding::LF).map_err(|error| failed(&error))?,
+            public: public.to_public_key_pem(LineEnding::LF).map_err(|error| failed(&error))?,
+        })
+    }
+
+    /// The value of the edge's `TRUSTED_KEYS` that trusts this pair, and no other.
+    #[must_use]
+    pub fn trusted_keys(&self) -> String {
+        serde_json::json!({ self.id.as_str(): self.public }).to_string()
+    }
+
+    /// Writes `private.pem`, readable by its owner only, `public.pem` and `trusted-keys.json` into `folder`.
+    /// A private key that is there already is never overwritten.
+    pub fn write(&self, folder: &Path) -> Result<(), KeygenError> {
+        fs::create_dir_all(folder).map_err(|error| KeygenError::file(folder, &error))?;
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let private = folder.join("private.pem");
+        let written = options.open(&private).and_then(|mut file| file.write_all(self.private.as_bytes()));
+        written.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => KeygenError::Exists(private),
+            _ => KeygenError::file(&private, &error),
+        })?;
+        for (name, text) in [("public.pem", &self.public), ("trusted-keys.json", &self.trusted_keys())] {
+            let path = folder.join(name);
+            fs::write(&path, text).map_err(|error| KeygenError::file(&path, &error))?;
+        }
+        Ok(())
+    }
+}
+
+fn key_pair_id(der: &[u8]) -> String {
+    const ALPHABET: [u8; 32] = *b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    let letters = Sha256::digest(der);
+    let letters = letters.iter().take(13).map(|byte| char::from(ALPHABET[usize::from(byte % 32)]));
+    std::iter::once('K').chain(letters).collect()
+}
+
+/// Why there is no new key pair.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum KeygenError {
+    /// There is one already.
+    #[error("{} is there already, and URLs may be signed with it; choose another folder", .0.display())]
+    Exists(PathBuf),
+    /// A file cannot be written.
+    #[error("cannot write {}: {problem}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        problem: String,
+    },
+    /// The key cannot be made.
+    #[error("cannot make a key: {0}")]
+    Key(String),
+}
+
+impl KeygenError {
+    fn file(path: &Path, problem: &io::Error) -> Self {
+        Self::File { path: path.to_owned(), problem: problem.to_string() }
+    }
+}
