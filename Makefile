@@ -1,0 +1,52 @@
+# The commands of this project; `make` alone lists them.
+
+# What set-up made comes first: the Node, the Python and the browser that the demo and the tests use.
+export PATH := $(CURDIR)/target/tools/bin:$(PATH)
+# For the demo; each can be given on the command line.
+export VIDEO CHECK PORT PAGE_PORT
+
+# The edge's default feature is the Cloudflare runtime, which is for wasm; no other package here has default features.
+native := -p edge -p transcoder -p tests --no-default-features
+wasm := -p edge --lib --target wasm32-unknown-unknown
+
+.PHONY: help setup worker demo test lint
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: ## bring the tools that are missing (some minutes, once per machine)
+	@.ci/setup
+
+worker: edge/build/index.js ## build the Worker into edge/build
+
+# Folders are among the sources, so that a file that went away is a change too.
+edge/build/index.js: $(shell find edge/src ! -name '.*') edge/Cargo.toml Cargo.toml Cargo.lock package-lock.json .ci/build-worker
+	@.ci/build-worker
+
+# Set-up comes first in these, whole: it asks for what the system lacks before minutes of compiling, not after.
+demo: ## play a protected clip; VIDEO=my.mp4 your own, CHECK=1 check it and stop, PORT=8787
+	@.ci/setup worker ffmpeg $(if $(CHECK),browser)
+	@$(MAKE) --no-print-directory worker
+	cargo build --release --locked -p transcoder
+	@node tests/demo/demo.mjs
+
+test: ## every test: Rust, the built Worker, real players
+	@.ci/setup worker ffmpeg browser python
+	@$(MAKE) --no-print-directory worker
+	cargo test --locked $(native)
+
+lint: ## formatting, clippy, documentation, dependencies
+	@.ci/setup node npm wasm clippy cargo-deny
+	cargo fmt --all --check
+	cargo clippy --locked $(native) --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps $(native)
+	@# With -p, because features are united over all that is built: this proves that the transcoder wants no runtime.
+	cargo check --locked -p transcoder
+	@# The wasm toolchain made of Debian's packages (.ci/setup), which has no clippy.
+	if [ -d target/tools/wasm-toolchain ]; then \
+	    PATH="$(CURDIR)/target/tools/wasm-toolchain/bin:$$PATH" cargo check --locked $(wasm); \
+	else \
+	    cargo clippy --locked $(wasm) -- -D warnings && \
+	    RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps $(wasm); \
+	fi
+	.ci/audit
