@@ -55,9 +55,9 @@ function playWithHls(address) {
   hls.on(Hls.Events.LEVEL_SWITCHED, (_, { level }) => {
     element("rate").textContent = `${(hls.levels[level].bitrate / 1e6).toFixed(1)} Mbit/s`;
   });
-  hls.on(Hls.Events.FRAG_LOADED, (_, { payload }) => {
+  hls.on(Hls.Events.FRAG_LOADED, (_, { frag }) => {
     seen.segments += 1;
-    seen.bytes += payload.byteLength;
+    seen.bytes += frag.stats.loaded;
     element("fetched").textContent = `${seen.segments} segments, ${(seen.bytes / 1e6).toFixed(1)} MB`;
   });
   hls.on(Hls.Events.ERROR, (_, { type, details, fatal, response, error, bufferInfo }) => {
