@@ -36,7 +36,8 @@ async function main(processes, interrupted) {
   const keys = await keyPair(processes);
   const video = settings.video ?? (await clip(processes));
   const prepared = await prepare(processes, video);
-  const edge = await timed("edge", () => startEdge({ ...prepared, processes, port: settings.port, ...keys }), describeEdge);
+  const start = () => startEdge({ ...prepared, ...keys, processes, port: settings.port });
+  const edge = await timed("edge", start, ({ url }) => `wrangler dev at ${url}`);
 
   const signedUrl = await sign(processes, `${edge.url}/${prepared.playlist}`, keys);
   const page = await servePage({ signedUrl, port: settings.pagePort });
@@ -54,8 +55,6 @@ async function main(processes, interrupted) {
     await page.close();
   }
 }
-
-const describeEdge = ({ url }) => `wrangler dev at ${url}`;
 
 /** What the environment asks for. */
 function settingsFrom({ VIDEO, CHECK, PORT = "8787", PAGE_PORT = "8788" }) {
@@ -140,7 +139,7 @@ async function clip(processes) {
 
 /**
  * Encodes a video into a local bucket, unless that was done already: the same content and the same transcoder make the same.
- * Returns the bucket's state, a folder for the edge's own files, and the key of the playlist.
+ * Returns a folder for the edge, the bucket's state in it, and the key of the playlist.
  */
 async function prepare(processes, video) {
   const videos = join(folder, "videos");
@@ -153,17 +152,20 @@ async function prepare(processes, video) {
   } else {
     await rm(own, { recursive: true, force: true });
     await mkdir(own, { recursive: true });
-    const encode = () => processes.run(transcoder, words`encode ${video} --to ${media}`, { hint: INSTALL_FFMPEG });
-    const { output } = await timed("encoded", encode, () => shortened(video));
-    const describe = ({ objects, bytes }) => `${objects} objects, ${(bytes / 1e6).toFixed(1)} MB`;
-    await timed("bucket", () => fillBucket(media, state), describe);
-    // The bucket has it all now.
-    await rm(media, { recursive: true });
-    await writeFile(done, JSON.stringify({ playlist: output.trim() }));
+    try {
+      const encode = () => processes.run(transcoder, words`encode ${video} --to ${media}`, { hint: INSTALL_FFMPEG });
+      const { output } = await timed("encoded", encode, () => shortened(video));
+      const describe = ({ objects, bytes }) => `${objects} objects, ${(bytes / 1e6).toFixed(1)} MB`;
+      await timed("bucket", () => fillBucket(media, state), describe);
+      await writeFile(done, JSON.stringify({ playlist: output.trim() }));
+    } finally {
+      // The bucket has it all now, or nobody ever will.
+      await rm(existsSync(done) ? media : own, { recursive: true, force: true });
+    }
     await forgetOldest(videos);
   }
   const { playlist } = await json(done);
-  return { folder: join(own, "edge"), state, playlist: playlist.split("/").map(encodeURIComponent).join("/") };
+  return { folder: own, state, playlist: playlist.split("/").map(encodeURIComponent).join("/") };
 }
 
 async function forgetOldest(videos) {

@@ -1,7 +1,7 @@
 //! The edge on this machine: a bucket that is filled in one process, and `wrangler dev` serving it through the built Worker.
 
 import { closeSync, openSync } from "node:fs";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
 import { fill } from "../tools/bucket.mjs";
@@ -60,23 +60,27 @@ function metadata(key) {
  * of its own and its own keys. Nothing of the user's is read or written: no .dev.vars, no .env, no account, no telemetry.
  */
 export async function startEdge({ processes, folder, state, port, trustedKeys }) {
-  await mkdir(folder, { recursive: true });
-  const config = join(folder, "wrangler.json");
+  // By port, so that two demos of one video do not share their logs.
+  const own = join(folder, `edge-${port}`);
+  await rm(own, { recursive: true, force: true });
+  await mkdir(own);
+  const config = join(own, "wrangler.json");
   // It trusts public keys only: there is nothing secret in it.
   await writeFile(config, JSON.stringify(await settings(trustedKeys), null, 2));
-  const log = join(folder, "wrangler.log");
+  const log = join(own, "wrangler.log");
   const logFile = openSync(log, "w");
-  const wrangler = made(join(root, "node_modules/wrangler/bin/wrangler.js"), "install the npm packages with `npm ci`");
+  // Not its bin/wrangler.js: that starts this in a process of its own, to be stopped separately.
+  const wrangler = made(join(root, "node_modules/wrangler/wrangler-dist/cli.js"), "install the npm packages with `npm ci`");
   const child = processes.start(
     process.execPath,
     words`${wrangler} dev --config ${config} --ip 127.0.0.1 --port ${port} --persist-to ${state}
       --show-interactive-dev-session=false`,
-    { cwd: folder, stdio: ["ignore", logFile, logFile], env: environment(folder) },
+    { cwd: own, stdio: ["ignore", logFile, logFile], env: environment(own) },
   );
   closeSync(logFile);
   const url = `http://127.0.0.1:${port}`;
   const died = child.ended.then(async ({ code, signal, error }) => {
-    throw error ?? new Failure(`wrangler dev ended with ${signal ?? `status ${code}`}: ${await lastWords(log)}`);
+    throw error ?? new Failure(`wrangler dev ended with ${signal ?? `status ${code}`}. ${await lastWords(log)}`);
   });
   await Promise.race([died, answers(url, log)]);
   return { url, died };
@@ -106,6 +110,9 @@ function environment(folder) {
     WRANGLER_LOG_PATH: join(folder, "logs"),
     WRANGLER_CACHE_DIR: join(folder, "cache"),
     WRANGLER_REGISTRY_PATH: join(folder, "registry"),
+    // Both keep what was requested, signatures included.
+    X_LOCAL_EXPLORER: "false",
+    X_LOCAL_OBSERVABILITY: "false",
     XDG_CONFIG_HOME: join(folder, "config"),
   };
 }
@@ -119,11 +126,11 @@ async function answers(url, log) {
     if (answer) return;
     await new Promise((resolve) => setTimeout(resolve, SECONDS_BETWEEN_LOOKS * 1000));
   }
-  throw new Failure(`wrangler dev did not answer within ${READY_SECONDS} s: ${await lastWords(log)}`);
+  throw new Failure(`wrangler dev did not answer within ${READY_SECONDS} s. ${await lastWords(log)}`);
 }
 
 async function lastWords(log) {
   const lines = (await readFile(log, "utf8")).split("\n").map((line) => line.replace(/\x1b\[[0-9;]*m/g, "").trim());
-  const said = lines.findLast((line) => /error/i.test(line)) ?? lines.findLast(Boolean) ?? "it said nothing";
-  return `${said} (the rest is in ${log})`;
+  const error = lines.find((line) => line.includes("[ERROR]"));
+  return `${error ? `${error}. ` : ""}Its log is ${log}`;
 }

@@ -35,7 +35,8 @@ export class Processes {
 
   /** Starts a program. Its `ended` is a promise of how it ended. */
   start(command, commandLine, { hint, ...options }) {
-    const child = spawn(command, commandLine, options);
+    // In a group of its own, so that what it starts in turn can be stopped with it, and Ctrl-C comes to us alone.
+    const child = spawn(command, commandLine, { ...options, detached: true });
     this.#running.add(child);
     child.ended = new Promise((resolve) => {
       child.once("error", (cause) => {
@@ -43,7 +44,10 @@ export class Processes {
         resolve({ error: new Failure(`${name(command)} ${what}${hint ? `: ${hint}` : ""}`) });
       });
       child.once("close", (code, signal) => resolve({ code, signal }));
-    }).finally(() => this.#running.delete(child));
+    }).finally(() => {
+      this.#running.delete(child);
+      signalGroup(child, "SIGKILL");
+    });
     return child;
   }
 
@@ -51,12 +55,22 @@ export class Processes {
   async stopAll() {
     await Promise.all(
       [...this.#running].map(async (child) => {
-        child.kill("SIGTERM");
-        const insist = setTimeout(() => child.kill("SIGKILL"), GRACE_MILLISECONDS);
+        signalGroup(child, "SIGTERM");
+        const insist = setTimeout(() => signalGroup(child, "SIGKILL"), GRACE_MILLISECONDS);
         await child.ended;
         clearTimeout(insist);
       }),
     );
+  }
+}
+
+function signalGroup({ pid }, signal) {
+  // Without a pid it never started.
+  if (pid === undefined) return;
+  try {
+    process.kill(-pid, signal);
+  } catch (error) {
+    if (error.code !== "ESRCH") throw error;
   }
 }
 
