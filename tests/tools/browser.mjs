@@ -1,0 +1,205 @@
+//! Watches a signed URL as a viewer does: the demo's page, on an origin of its own, in headless Chromium.
+
+import { existsSync } from "node:fs";
+
+import { chromium } from "playwright-core";
+
+import { Failure } from "./project.mjs";
+
+const CHROMIUMS = [
+  "/usr/bin/chromium",
+  "/usr/bin/chromium-browser",
+  "/usr/bin/google-chrome",
+  "/Applications/Chromium.app/Contents/MacOS/Chromium",
+  "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+];
+const QUIET = [
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--autoplay-policy=no-user-gesture-required",
+];
+// A busy machine may stand still for a while; a stream that is stuck stands still for ever.
+const PATIENCE_SECONDS = 30;
+const GLANCE_MILLISECONDS = 200;
+// hls.js calls it a stall, too, when everything is there but the machine decodes too slowly: that is not the stream's fault.
+const AHEAD_SECONDS = 1;
+// Where a track ends is known to a frame of sound or picture; players stop at the shorter one.
+const TOLERANCE_SECONDS = 0.5;
+
+/**
+ * Opens the watch page and plays what it shows, then presses every button at the gate. `player` is `hls.js` or `native`;
+ * it plays at `rate` times the normal speed and, where there is more than `longest` seconds, a start, a middle and an end.
+ *
+ * What it saw comes back, with nothing in it that opens anything, and with `problems`: what a viewer would complain of.
+ */
+export async function watch({ page: address, player = "hls.js", rate = 2, longest = Infinity }) {
+  const browser = await launch();
+  try {
+    const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
+    const requests = requestsTo((url) => url.origin !== new URL(address).origin, page);
+    const complaints = complaintsOf(page);
+    const url = new URL(address);
+    if (player === "native") url.searchParams.set("player", "native");
+    await page.goto(url.href);
+
+    const stuck = await playThrough(page, { rate, longest });
+    const { problem, errors, ...seen } = await look(page);
+    // The buttons make the page ask for what it must not get: those requests and their refusals are no part of playing.
+    const playing = { requests: [...requests], complaints: [...complaints] };
+    const attempts = await pressEveryButton(page);
+
+    const report = {
+      browser: `Chromium ${browser.version()}`,
+      ...seen,
+      stretches: stretches(seen.duration, longest),
+      errors: errors.filter((error) => !isSlowMachine(error)),
+      slowMachine: errors.filter(isSlowMachine),
+      ...(problem && { problem }),
+      segments: playing.requests.filter(isSegment).length,
+      ...playing,
+      attempts,
+    };
+    return { ...report, problems: [...(stuck ? [stuck] : []), ...problems(report)] };
+  } finally {
+    await browser.close();
+  }
+}
+
+/** What of `duration` seconds is played so that no more than `longest` are: all, or a start, a middle and an end. */
+export function stretches(duration, longest) {
+  if (!duration) return [];
+  if (duration <= longest) return [[0, duration]];
+  const each = longest / 3;
+  return [0, (duration - each) / 2, duration - each].map((from) => [from, from + each]);
+}
+
+function problems({ ended, played, stretches, errors, requests, complaints }) {
+  const wanted = stretches.reduce((sum, [from, to]) => sum + to - from, 0);
+  return [
+    ended ? [] : "it did not come to the end",
+    played < wanted - TOLERANCE_SECONDS ? `${played} s of ${wanted.toFixed(2)} s were played` : [],
+    errors.map(({ type, details, status }) => `player: ${type}, ${details}${status ? ` (${status})` : ""}`),
+    requests.filter(({ status }) => status >= 400).map(({ url, status }) => `${status} for ${url}`),
+    complaints,
+  ].flat(2);
+}
+
+const isSegment = ({ url, status }) => status < 300 && /\.(m4s|mp4|ts|aac)$/.test(new URL(url).pathname);
+
+const isSlowMachine = ({ details, ahead }) => details === "bufferStalledError" && ahead > AHEAD_SECONDS;
+
+async function launch() {
+  const candidates = process.env.CHROMIUM ? [process.env.CHROMIUM] : CHROMIUMS;
+  const executablePath = candidates.find(existsSync);
+  if (!executablePath) {
+    throw new Failure(
+      process.env.CHROMIUM
+        ? `CHROMIUM names ${process.env.CHROMIUM}, which does not exist`
+        : "no Chromium found: `apt-get install chromium`, or set CHROMIUM to the path of one",
+    );
+  }
+  // Whoever started us closes us; a handler here would end the process before the rest of it has stopped.
+  const signals = { handleSIGINT: false, handleSIGTERM: false, handleSIGHUP: false };
+  return chromium.launch({ executablePath, args: QUIET, ...signals });
+}
+
+/** The requests that `page` sends to where `matches`, as they are answered, without what opens anything. */
+function requestsTo(matches, page) {
+  const requests = [];
+  const note = (request, outcome) => {
+    const url = new URL(request.url());
+    if (!url.protocol.startsWith("http") || !matches(url)) return;
+    const signed = ["Signature", "t"].some((name) => url.searchParams.has(name));
+    requests.push({ url: `${url.origin}${url.pathname}`, signed, ...outcome });
+  };
+  page.on("response", (response) => note(response.request(), { status: response.status() }));
+  page.on("requestfailed", (request) => note(request, { failure: request.failure()?.errorText }));
+  return requests;
+}
+
+/** What goes wrong in the page itself: exceptions, and whatever its content security policy forbids. */
+function complaintsOf(page) {
+  const complaints = [];
+  page.on("pageerror", (error) => complaints.push(`page: ${error.message}`));
+  page.on("console", (message) => {
+    if (message.type() === "error") complaints.push(`console: ${message.text().replace(/\?\S*/g, "?…")}`);
+  });
+  return complaints;
+}
+
+/** Plays every stretch, and says where it got stuck, if it did. */
+async function playThrough(page, { rate, longest }) {
+  const ready = await until(page, ({ duration, errors }) => duration > 0 || errors.some(({ fatal }) => fatal));
+  if (ready.stuck) return `nothing to play within ${PATIENCE_SECONDS} s${ready.problem ? `: ${ready.problem}` : ""}`;
+  if (!ready.duration) return undefined;
+
+  await page.evaluate((rate) => (document.querySelector("video").playbackRate = rate), rate);
+  for (const [from, to] of stretches(ready.duration, longest)) {
+    if (from > 0) await page.evaluate((time) => (document.querySelector("video").currentTime = time), from);
+    const isLast = to > ready.duration - TOLERANCE_SECONDS;
+    const state = await until(
+      page,
+      ({ ended, time, errors }) => ended || (!isLast && time >= to) || errors.some(({ fatal }) => fatal),
+    );
+    if (state.stuck) return `it stood still for ${PATIENCE_SECONDS} s at ${state.time} s`;
+  }
+  return undefined;
+}
+
+/** Looks until `isDone`, or until nothing has moved for too long. */
+async function until(page, isDone) {
+  let before = { time: -1 };
+  let movedAt = Date.now();
+  for (;;) {
+    const state = await look(page);
+    if (isDone(state)) return state;
+    if (state.time !== before.time) movedAt = Date.now();
+    if (Date.now() - movedAt > PATIENCE_SECONDS * 1000) return { ...state, stuck: true };
+    before = state;
+    await page.waitForTimeout(GLANCE_MILLISECONDS);
+  }
+}
+
+function look(page) {
+  return page.evaluate(() => {
+    const video = document.querySelector("video");
+    const { player, levels, errors } = globalThis.reelgate ?? { player: "none", levels: [], errors: [] };
+    const round = (seconds) => Math.round(seconds * 100) / 100;
+    const ranges = Array.from({ length: video.played.length }, (_, index) => index);
+    const played = ranges.reduce((sum, index) => sum + video.played.end(index) - video.played.start(index), 0);
+    const frames = video.getVideoPlaybackQuality();
+    return {
+      player,
+      ended: video.ended,
+      duration: Number.isFinite(video.duration) ? round(video.duration) : 0,
+      played: round(played),
+      time: round(video.currentTime),
+      picture: video.videoWidth ? `${video.videoWidth}x${video.videoHeight}` : "none",
+      frames: { shown: frames.totalVideoFrames - frames.droppedVideoFrames, dropped: frames.droppedVideoFrames },
+      levels,
+      errors,
+      problem: document.getElementById("problem")?.textContent,
+    };
+  });
+}
+
+/** What each button at the gate shows after it was pressed: `{bare: {status: 403, says: "MissingKey: …"}, …}`. */
+async function pressEveryButton(page) {
+  const attempts = {};
+  for (const button of await page.locator("[data-attempt]:enabled").all()) {
+    const name = await button.getAttribute("data-attempt");
+    await button.click();
+    const output = page.locator(`li:has([data-attempt=${name}]) output[data-answer]`);
+    await output.waitFor({ timeout: PATIENCE_SECONDS * 1000 });
+    const [status, says] = await output.evaluate((element) => [
+      element.querySelector("strong").textContent,
+      element.lastChild.textContent.trim(),
+    ]);
+    attempts[name] = { status: Number(status) || status, says };
+  }
+  return attempts;
+}

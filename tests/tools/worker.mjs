@@ -1,0 +1,95 @@
+//! Runs the built Worker under workerd, for tests: `node tests/tools/worker.mjs <folder of objects> <vars.json>`
+//!
+//! Prints one line, `{"url":"http://127.0.0.1:PORT"}`, once it answers. Its logs go to stderr. It ends when its
+//! stdin closes, so that a test that is killed leaves nothing behind. Do end it so: SIGKILL orphans workerd.
+//!
+//! What is in front of the Worker here does as Cloudflare does: the Worker sees `Accept-Encoding: br, gzip` whatever
+//! was sent, and text is compressed on its way out. A client's own `Host`, `CF-Connecting-IP` and `X-Forwarded-Proto`
+//! decide the URL and the address that the Worker sees.
+
+import { readFile, readdir } from "node:fs/promises";
+import { extname, join } from "node:path";
+
+import { Log, LogLevel, Miniflare, convertV4MiniflareOptions } from "miniflare";
+
+import { fill, statedMetadata } from "./bucket.mjs";
+import { Failure, json, made, report, root } from "./project.mjs";
+
+const BUCKET = "MEDIA";
+const ENTRY = "index.js";
+const MODULE_TYPES = { ".js": "ESModule", ".wasm": "CompiledWasm" };
+const build = join(root, "edge/build");
+
+async function main() {
+  const [folder, varsFile, ...rest] = process.argv.slice(2);
+  if (!varsFile || rest.length) throw new Failure("usage: worker.mjs <folder of objects> <vars.json>");
+
+  const closed = new Promise((resolve) => {
+    process.stdin.resume().once("end", resolve).once("error", resolve);
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, resolve);
+  });
+  const miniflare = await start(await varsIn(varsFile), await compatibility());
+  try {
+    const url = await miniflare.ready;
+    await fill(await miniflare.getR2Bucket(BUCKET), folder, await statedMetadata(folder));
+    process.stdout.write(`${JSON.stringify({ url: url.origin })}\n`);
+    await closed;
+  } finally {
+    await miniflare.dispose();
+  }
+}
+
+async function start(vars, compatibility) {
+  class ToStderr extends Log {
+    log(message) {
+      process.stderr.write(`${message}\n`);
+    }
+  }
+  return new Miniflare(
+    convertV4MiniflareOptions({
+      host: "127.0.0.1",
+      port: 0,
+      cf: false,
+      log: new ToStderr(LogLevel.WARN),
+      handleStructuredLogs: ({ level, message }) => process.stderr.write(`${level}: ${message}\n`),
+      workers: [
+        {
+          name: "edge",
+          modulesRoot: build,
+          modules: await modules(),
+          ...compatibility,
+          r2Buckets: [BUCKET],
+          bindings: vars,
+        },
+      ],
+    }),
+  );
+}
+
+/** All that was built, its entry first: miniflare's own search for imports misses the wasm. */
+async function modules() {
+  made(join(build, ENTRY), "build the Worker with `make worker`");
+  const others = (await readdir(build)).filter((name) => name !== ENTRY && MODULE_TYPES[extname(name)]);
+  return [ENTRY, ...others].map((name) => ({ type: MODULE_TYPES[extname(name)], path: join(build, name) }));
+}
+
+async function varsIn(file) {
+  const vars = await json(file);
+  for (const [name, value] of Object.entries(vars)) {
+    // On Cloudflare a variable may be any JSON. Ours are text, and a test that hands over anything else is mistaken.
+    if (typeof value !== "string") throw new Failure(`${file}: ${name} is not a string`);
+  }
+  return vars;
+}
+
+/** The dates and flags that decide how workerd behaves, as wrangler.toml has them. Not through wrangler: it takes a second to load. */
+async function compatibility() {
+  const file = made(join(root, "wrangler.toml"), "tests run the Worker as it is deployed");
+  const settings = (await readFile(file, "utf8")).split(/^\[/m)[0];
+  const date = /^compatibility_date\s*=\s*"([^"]+)"/m.exec(settings)?.[1];
+  if (!date) throw new Failure(`${file} has no compatibility_date before its first table`);
+  const flags = /^compatibility_flags\s*=\s*\[([^\]]*)\]/m.exec(settings)?.[1] ?? "";
+  return { compatibilityDate: date, compatibilityFlags: [...flags.matchAll(/"([^"]+)"/g)].map(([, flag]) => flag) };
+}
+
+process.exitCode = await main().then(() => 0, report);
