@@ -1,1 +1,296 @@
-//! What the stories beside this file share.
+//! What the stories beside this file share: a key pair, a gate to stand before, and the tools of the trade.
+//!
+//! There are two gates, and most stories are told before both: [`Native`] is the edge's own code over a folder,
+//! without Cloudflare; [`Worker`] is what is deployed, the built WebAssembly under workerd, over an R2 bucket.
+
+#![allow(clippy::missing_panics_doc, reason = "a harness panics to fail its test")]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use edge::origin::{ByteRange, Metadata, Miss, Object, Origin};
+use edge::{Config, Content, Grant, Visitor};
+use futures_executor::block_on;
+use http::{Method, Request, Response};
+use jiff::Timestamp;
+use serde_json::json;
+use tempfile::TempDir;
+use transcoder::keygen::Pair;
+use transcoder::sign::{KeyPair, Order};
+
+/// Unix seconds now.
+#[must_use]
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// The key pair that all gates trust, made anew for each run.
+pub struct Keys {
+    /// Its id.
+    pub id: String,
+    /// The file with its private half, for signers that are not ours.
+    pub private: PathBuf,
+    /// The value of `TRUSTED_KEYS`.
+    pub trusted: String,
+    pair: KeyPair,
+    _folder: TempDir,
+}
+
+/// The key pair that all gates trust.
+#[must_use]
+pub fn keys() -> &'static Keys {
+    static KEYS: LazyLock<Keys> = LazyLock::new(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let pair = Pair::generate().unwrap();
+        pair.write(folder.path()).unwrap();
+        let private = folder.path().join("private.pem");
+        Keys {
+            id: pair.id.clone(),
+            trusted: pair.trusted_keys(),
+            pair: KeyPair::load(&pair.id, &private).unwrap(),
+            private,
+            _folder: folder,
+        }
+    });
+    &KEYS
+}
+
+impl Keys {
+    /// An order for `url` that lasts an hour.
+    #[must_use]
+    pub fn order(url: &str) -> Order {
+        Order { url: url.to_owned(), expires: now() + 3600, starts: None, address: None, resource: None }
+    }
+
+    /// What `transcoder sign` makes of an order.
+    #[must_use]
+    pub fn sign(&self, order: &Order) -> String {
+        self.pair.sign(order, Timestamp::now()).unwrap().url
+    }
+}
+
+/// Something that serves objects to whoever may have them.
+pub trait Gate: Send + Sync {
+    /// Scheme, host and port.
+    fn url(&self) -> &str;
+
+    /// Asks for a path and query.
+    fn ask(&self, method: Method, target: &str, headers: &[(&str, &str)]) -> Response<Vec<u8>>;
+
+    /// GETs a path and query.
+    fn get(&self, target: &str) -> Response<Vec<u8>> {
+        self.ask(Method::GET, target, &[])
+    }
+
+    /// A query that opens the paths of a pattern, for an hour.
+    fn open(&self, pattern: &str) -> String {
+        keys().sign(&Keys::order(&format!("{}{pattern}", self.url())))
+    }
+}
+
+/// Both gates, before the same objects.
+#[must_use]
+pub fn gates(objects: &[(&str, &[u8])]) -> [Box<dyn Gate>; 2] {
+    let folder = tempfile::tempdir().unwrap();
+    for (key, bytes) in objects {
+        let path = folder.path().join(key);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    // Gates live as long as the process, and so do their objects.
+    let folder = folder.keep();
+    [Box::new(Native::over(&folder)), Box::new(Worker::over(&folder))]
+}
+
+/// The edge's own code over a folder.
+pub struct Native {
+    config: Config,
+    folder: Folder,
+    visitor: Option<Visitor>,
+}
+
+impl Native {
+    /// Serves a folder as `https://video.example`.
+    #[must_use]
+    pub fn over(folder: &Path) -> Self {
+        let config = Config::read(|name| (name == "TRUSTED_KEYS").then(|| keys().trusted.clone())).unwrap();
+        Self { config, folder: Folder(folder.to_owned()), visitor: None }
+    }
+
+    /// The same, for a visitor from another time or place.
+    #[must_use]
+    pub fn seen_by(self, visitor: Visitor) -> Self {
+        Self { visitor: Some(visitor), ..self }
+    }
+}
+
+impl Gate for Native {
+    fn url(&self) -> &'static str {
+        "https://video.example"
+    }
+
+    fn ask(&self, method: Method, target: &str, headers: &[(&str, &str)]) -> Response<Vec<u8>> {
+        let mut request = Request::builder().method(method).uri(format!("{}{target}", self.url()));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let address =
+            headers.iter().find(|(name, _)| *name == "CF-Connecting-IP").map(|(_, ip)| ip.parse().unwrap());
+        let visitor = self.visitor.unwrap_or(Visitor { now: now(), address });
+        block_on(edge::serve(&request.body(()).unwrap(), &visitor, &self.config, &self.folder))
+            .unwrap_or_else(|refusal| refusal.to_response())
+            .map(|content| match content {
+                Content::Nothing => Vec::new(),
+                Content::Stream(bytes) | Content::Bytes(bytes) => bytes,
+            })
+    }
+}
+
+/// A folder as an origin.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn bytes(&self, grant: &Grant) -> Result<Vec<u8>, Miss> {
+        std::fs::read(self.0.join(grant.key().as_str())).map_err(|_| Miss::NotFound)
+    }
+}
+
+impl Origin for Folder {
+    type Body = Vec<u8>;
+
+    async fn get(&self, grant: &Grant, range: Option<ByteRange>) -> Result<Object<Vec<u8>>, Miss> {
+        let bytes = self.bytes(grant)?;
+        let size = bytes.len() as u64;
+        let body = match range.map(|range| range.within(size).ok_or(Miss::Range { size })).transpose()? {
+            Some((first, last)) => {
+                bytes[usize::try_from(first).unwrap()..=usize::try_from(last).unwrap()].to_vec()
+            }
+            None => bytes,
+        };
+        Ok(Object { metadata: Metadata { size, ..Metadata::default() }, body })
+    }
+
+    async fn head(&self, grant: &Grant) -> Result<Metadata, Miss> {
+        Ok(Metadata { size: self.bytes(grant)?.len() as u64, ..Metadata::default() })
+    }
+
+    async fn read(&self, body: Vec<u8>) -> Result<Vec<u8>, Miss> {
+        Ok(body)
+    }
+}
+
+/// The built Worker under workerd, over an R2 bucket filled from a folder. It ends with its owner: its program
+/// ends when its standard input does.
+pub struct Worker {
+    child: Child,
+    url: String,
+    log: Arc<Mutex<String>>,
+    agent: ureq::Agent,
+}
+
+impl Worker {
+    /// Serves a folder to whom the common keys trust.
+    #[must_use]
+    pub fn over(folder: &Path) -> Self {
+        Self::with(folder, &json!({ "TRUSTED_KEYS": keys().trusted }))
+    }
+
+    /// Serves a folder with other settings.
+    #[must_use]
+    pub fn with(folder: &Path, settings: &serde_json::Value) -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), settings.to_string()).unwrap();
+        let mut child =
+            node("worker.mjs").arg(folder).arg(file.path()).stdin(Stdio::piped()).spawn().unwrap();
+
+        let log = Arc::new(Mutex::new(String::new()));
+        let (mut errors, sink) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&log));
+        thread::spawn(move || {
+            let mut line = String::new();
+            while errors.read_line(&mut line).is_ok_and(|length| length > 0) {
+                sink.lock().unwrap().push_str(&line);
+                line.clear();
+            }
+        });
+        let mut ready = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        let ready: serde_json::Value = serde_json::from_str(&ready)
+            .unwrap_or_else(|_| panic!("the Worker did not start: {}", log.lock().unwrap()));
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .allow_non_standard_methods(true)
+            .max_redirects(0)
+            .build()
+            .into();
+        Self { child, url: ready["url"].as_str().unwrap().to_owned(), log, agent }
+    }
+
+    /// Waits for a line in the Worker's log that says `text`.
+    #[must_use]
+    pub fn logs(&self, text: &str) -> bool {
+        let said = || self.log.lock().unwrap().contains(text);
+        (0..50).any(|_| said() || (thread::sleep(Duration::from_millis(100)), false).1)
+    }
+}
+
+impl Gate for Worker {
+    fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn ask(&self, method: Method, target: &str, headers: &[(&str, &str)]) -> Response<Vec<u8>> {
+        let mut request = Request::builder().method(method).uri(format!("{}{target}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.agent.run(request.body(()).unwrap()).unwrap().map(|mut body| body.read_to_vec().unwrap())
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// One of the programs in `tools/`, its output caught.
+#[must_use]
+pub fn node(program: &str) -> Command {
+    let mut command = tool("node");
+    command.arg(root().join("tests/tools").join(program)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A program that set-up brings, or the system has.
+#[must_use]
+pub fn tool(name: &str) -> Command {
+    let mut command = Command::new(name);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let ours = root().join("target/tools/bin");
+    command
+        .env("PATH", std::env::join_paths([ours].into_iter().chain(std::env::split_paths(&path))).unwrap());
+    command
+}
+
+/// Runs a command to its end and returns what it printed. It has to succeed.
+#[must_use]
+pub fn run(command: &mut Command) -> String {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}; `make setup` brings what the tests need"));
+    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{text}\n{errors}", output.status);
+    text.into_owned()
+}
+
+/// The project's folder.
+#[must_use]
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}

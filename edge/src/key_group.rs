@@ -59,9 +59,7 @@ impl KeyGroup {
         if url.policy.starts.is_some_and(|starts| visitor.now <= starts) {
             return Err(Denied::NotYet);
         }
-        if let Some(cidr) = url.policy.address
-            && !visitor.address.is_some_and(|address| cidr.contains(address))
-        {
+        if url.policy.address.is_some_and(|cidr| !cidr.admits(visitor.address)) {
             return Err(Denied::OtherAddress);
         }
         if !url.policy.resource.covers(&url.location) {

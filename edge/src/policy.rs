@@ -254,16 +254,18 @@ impl Cidr {
         (prefix <= widest).then_some(Self { network, prefix })
     }
 
-    /// Whether `address` is in it. An IPv4 address in IPv6's clothes counts as what it is.
+    /// Whether it lets in who comes from `address`, if that is known. An IPv4 address in IPv6's clothes counts
+    /// as what it is.
     #[must_use]
-    pub fn contains(&self, address: IpAddr) -> bool {
+    pub fn admits(&self, address: Option<IpAddr>) -> bool {
+        let same = |difference: u128, bits: u32| difference.checked_shr(bits - self.prefix).unwrap_or(0) == 0;
         self.prefix == 0
-            || match (self.network, address.to_canonical()) {
-                (IpAddr::V4(network), IpAddr::V4(address)) => {
-                    (network.to_bits() ^ address.to_bits()).checked_shr(32 - self.prefix).unwrap_or(0) == 0
+            || match (self.network, address.map(|address| address.to_canonical())) {
+                (IpAddr::V4(network), Some(IpAddr::V4(address))) => {
+                    same(u128::from(network.to_bits() ^ address.to_bits()), 32)
                 }
-                (IpAddr::V6(network), IpAddr::V6(address)) => {
-                    (network.to_bits() ^ address.to_bits()).checked_shr(128 - self.prefix).unwrap_or(0) == 0
+                (IpAddr::V6(network), Some(IpAddr::V6(address))) => {
+                    same(network.to_bits() ^ address.to_bits(), 128)
                 }
                 _ => false,
             }
@@ -559,7 +561,7 @@ mod tests {
 
     #[test]
     fn an_address_is_in_its_range() {
-        let within = |cidr, address: &str| Cidr::parse(cidr).unwrap().contains(address.parse().unwrap());
+        let within = |cidr, address: &str| Cidr::parse(cidr).unwrap().admits(address.parse().ok());
         assert!(within("192.0.2.7", "192.0.2.7"));
         assert!(!within("192.0.2.7", "192.0.2.8"));
         assert!(within("192.0.2.128/25", "192.0.2.200"));
@@ -569,7 +571,9 @@ mod tests {
         assert!(!within("192.0.2.0/24", "2001:db8::1"));
         assert!(within("2001:db8::/32", "2001:db8:ffff::1"));
         assert!(!within("2001:db8::/32", "2001:db9::1"));
+        assert!(!within("192.0.2.0/24", "not known"));
         assert!(within("0.0.0.0/0", "2001:db8::1"));
+        assert!(within("0.0.0.0/0", "not known"));
         for text in
             ["", "192.0.2", "192.0.2.0/", "192.0.2.0/+8", "192.0.2.0/33", "::/129", "192.0.2.0/8/8", "*"]
         {

@@ -1,0 +1,217 @@
+//! Who gets in and who does not.
+
+#![allow(missing_docs)]
+
+use std::sync::LazyLock;
+
+use edge::Visitor;
+use edge::policy::Cidr;
+use http::{Method, StatusCode};
+use tests::{Gate, Keys, Native, gates, keys, now};
+use transcoder::keygen::Pair;
+use transcoder::sign::{KeyPair, Order};
+
+static GATES: LazyLock<[Box<dyn Gate>; 2]> = LazyLock::new(|| {
+    gates(&[
+        ("assets/a/index.m3u8", b"#EXTM3U\n1.m4s\n"),
+        ("assets/a/1.m4s", b"one of a"),
+        ("assets/a b/é+1.m4s", b"one of a b"),
+        ("assets/b/1.m4s", b"one of b"),
+    ])
+});
+
+/// Each refusal as AWS documents it, byte for byte.
+fn assert_refused(gate: &dyn Gate, target: &str, code: &str) {
+    let message = match code {
+        "MissingKey" => "Missing Key-Pair-Id query parameter or cookie value",
+        "InvalidKey" => "Unknown Key",
+        "MalformedSignature" => "Could not unencode Signature",
+        "MalformedPolicy" => "Malformed Policy",
+        "AccessDenied" => "Access denied",
+        _ => unreachable!(),
+    };
+    let response = gate.get(target);
+    assert_eq!(response.status(), StatusCode::FORBIDDEN, "{target}");
+    assert_eq!(
+        String::from_utf8_lossy(response.body()),
+        format!(
+            r#"<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>{message}</Message></Error>"#
+        ),
+        "{target}"
+    );
+    assert_eq!(response.headers()["content-type"], "text/xml");
+    assert_eq!(response.headers()["cache-control"], "no-store");
+    assert_eq!(response.headers()["access-control-allow-origin"], "*");
+}
+
+#[test]
+fn a_signature_opens_its_folder_and_no_other() {
+    for gate in GATES.iter() {
+        let query = gate.open("/assets/a/*");
+        let response = gate.get(&format!("/assets/a/1.m4s?{query}"));
+        assert_eq!((response.status(), &response.body()[..]), (StatusCode::OK, &b"one of a"[..]));
+        assert_refused(&**gate, &format!("/assets/b/1.m4s?{query}"), "AccessDenied");
+        assert_refused(&**gate, &format!("/assets/a?{query}"), "AccessDenied");
+        assert_eq!(gate.get(&format!("/assets/a/2.m4s?{query}")).status(), StatusCode::NOT_FOUND);
+    }
+}
+
+#[test]
+fn a_signature_for_one_url_opens_that_url() {
+    for gate in GATES.iter() {
+        let url = keys().sign(&Keys::order(&format!("{}/assets/a/1.m4s", gate.url())));
+        let target = url.strip_prefix(gate.url()).unwrap();
+        assert!(target.contains("?Expires="));
+        assert_eq!(gate.get(target).status(), StatusCode::OK);
+        assert_refused(&**gate, &target.replace("/1.m4s", "/index.m3u8"), "AccessDenied");
+        assert_refused(&**gate, &format!("{target}&CMCD=bs"), "AccessDenied");
+        let (start, rest) = target.split_once("Expires=").unwrap();
+        let (expires, rest) = rest.split_once('&').unwrap();
+        let later = expires.parse::<u64>().unwrap() + 1;
+        assert_refused(&**gate, &format!("{start}Expires={later}&{rest}"), "AccessDenied");
+    }
+}
+
+#[test]
+fn a_name_is_what_it_says() {
+    for gate in GATES.iter() {
+        let query = gate.open("/assets/a%20b/*");
+        for spelling in ["/assets/a%20b/%C3%A9+1.m4s", "/assets/a%20b/%c3%a9%2B1.m4s"] {
+            let response = gate.get(&format!("{spelling}?{query}"));
+            assert_eq!(response.body(), b"one of a b", "{spelling}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_opened_without_a_whole_signature() {
+    for gate in GATES.iter() {
+        let path = "/assets/a/1.m4s";
+        let query = gate.open("/assets/a/*");
+        let parts: Vec<&str> = query.split('&').collect();
+        let [policy, signature, key] = parts[..] else { panic!("three parameters") };
+        for (query, code) in [
+            (String::new(), "MissingKey"),
+            ("x=1".to_owned(), "MissingKey"),
+            (format!("{policy}&{signature}"), "MissingKey"),
+            (format!("{policy}&{signature}&Key-Pair-Id="), "MissingKey"),
+            (format!("{policy}&{signature}&Key-Pair-Id=K2JCJMDEHXQW5F"), "InvalidKey"),
+            (format!("{policy}&{key}"), "MalformedSignature"),
+            (format!("{policy}&{key}&Signature=a+/="), "MalformedSignature"),
+            (format!("{signature}&{key}"), "MalformedPolicy"),
+            (format!("{signature}&{key}&Policy=bm90IGpzb24_"), "MalformedPolicy"),
+            (format!("{query}&{key}"), "MalformedPolicy"),
+            (format!("{query}&Policy=x"), "MalformedPolicy"),
+            (format!("{policy}&{key}&Signature=bm90IGEgc2lnbmF0dXJl"), "AccessDenied"),
+            (format!("{query}&Hash-Algorithm=SHA256"), "AccessDenied"),
+            (format!("{query}&Hash-Algorithm=MD5"), "AccessDenied"),
+            (query.to_lowercase(), "MissingKey"),
+        ] {
+            assert_refused(&**gate, &format!("{path}?{query}"), code);
+        }
+        // One bit of the policy, one of the signature.
+        for part in [policy, signature] {
+            let (start, last) = part.split_at(part.trim_end_matches('_').len() - 3);
+            let altered = format!("{start}{}{}", if last.starts_with('A') { 'B' } else { 'A' }, &last[1..]);
+            let response = gate.get(&format!("{path}?{}", query.replace(part, &altered)));
+            assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        }
+    }
+}
+
+#[test]
+fn a_key_of_ones_own_opens_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    Pair::generate().unwrap().write(folder.path()).unwrap();
+    let imposter = KeyPair::load(&keys().id, &folder.path().join("private.pem")).unwrap();
+    for gate in GATES.iter() {
+        let order = Keys::order(&format!("{}/assets/a/*", gate.url()));
+        let query = imposter.sign(&order, jiff::Timestamp::now()).unwrap().url;
+        assert_refused(&**gate, &format!("/assets/a/1.m4s?{query}"), "AccessDenied");
+    }
+}
+
+#[test]
+fn a_path_with_two_meanings_reads_nothing() {
+    for gate in GATES.iter() {
+        let query = gate.open("/assets/a/*");
+        for path in [
+            "/assets/a/../b/1.m4s",
+            "/assets/a/%2e%2e/b/1.m4s",
+            "/assets/a/.%2E/b/1.m4s",
+            "/assets/a/%2e%2e%2fb/1.m4s",
+            "/assets/a/..%2fb%2f1.m4s",
+            "/assets/a/..%5cb%5c1.m4s",
+            "/assets/a/..\\b\\1.m4s",
+            "/assets/a/%252e%252e/b/1.m4s",
+            "/assets/a/%c0%ae%c0%ae/b/1.m4s",
+            "/assets/a/1.m4s%00",
+            "/assets/a//../../b/1.m4s",
+        ] {
+            let response = gate.get(&format!("{path}?{query}"));
+            assert!(response.status().is_client_error(), "{path}: {}", response.status());
+            assert!(!response.body().starts_with(b"one of"), "{path}");
+        }
+    }
+}
+
+#[test]
+fn a_signature_lasts_from_its_start_to_its_end() {
+    let gate = &GATES[0];
+    let (starts, expires) = (now() + 1_000, now() + 2_000);
+    let order = Order { starts: Some(starts), expires, ..Keys::order(&format!("{}/assets/a/*", gate.url())) };
+    let query = keys().sign(&order);
+    let folder = tempfile::tempdir().unwrap();
+    let status = |now| {
+        let native = Native::over(folder.path()).seen_by(Visitor { now, address: None });
+        native.get(&format!("/assets/a/1.m4s?{query}")).status()
+    };
+    // "on or before the specified date and time" it does not work, says AWS of DateGreaterThan.
+    assert_eq!(status(starts), StatusCode::FORBIDDEN);
+    assert_eq!(status(starts + 1), StatusCode::NOT_FOUND);
+    assert_eq!(status(expires - 1), StatusCode::NOT_FOUND);
+    assert_eq!(status(expires), StatusCode::FORBIDDEN);
+}
+
+#[test]
+fn a_signature_is_held_to_its_window_by_the_runtimes_clock() {
+    for gate in GATES.iter() {
+        let pattern = format!("{}/assets/a/*", gate.url());
+        let later = keys().sign(&Order { starts: Some(now() + 600), ..Keys::order(&pattern) });
+        assert_refused(&**gate, &format!("/assets/a/1.m4s?{later}"), "AccessDenied");
+        let soon = keys().sign(&Order { expires: now() + 2, ..Keys::order(&pattern) });
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        assert_refused(&**gate, &format!("/assets/a/1.m4s?{soon}"), "AccessDenied");
+    }
+}
+
+#[test]
+fn a_signature_may_be_for_some_addresses_only() {
+    for gate in GATES.iter() {
+        let pattern = format!("{}/assets/a/*", gate.url());
+        let query = keys().sign(&Order { address: Cidr::parse("192.0.2.0/24"), ..Keys::order(&pattern) });
+        let status = |address| {
+            let target = format!("/assets/a/1.m4s?{query}");
+            gate.ask(Method::GET, &target, &[("CF-Connecting-IP", address)]).status()
+        };
+        assert_eq!(status("192.0.2.7"), StatusCode::OK);
+        assert_eq!(status("192.0.3.7"), StatusCode::FORBIDDEN);
+        assert_eq!(status("2001:db8::1"), StatusCode::FORBIDDEN);
+    }
+}
+
+#[test]
+fn a_signature_survives_what_players_do_to_it() {
+    for gate in GATES.iter() {
+        let query = gate.open("/assets/a/*");
+        let encoded = query.replace('~', "%7E").replace('_', "%5F").replace("Policy", "%50olicy");
+        let sorted = {
+            let mut pairs: Vec<_> = query.split('&').collect();
+            pairs.sort_unstable();
+            pairs.join("&")
+        };
+        for query in [encoded, sorted, format!("_HLS_msn=3&{query}&CMCD=bs%2Cbr%3D100")] {
+            assert_eq!(gate.get(&format!("/assets/a/1.m4s?{query}")).status(), StatusCode::OK, "{query}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What is served, and how.
+
+#![allow(missing_docs)]
+
+use std::sync::LazyLock;
+
+use http::{Method, Response, StatusCode};
+use serde_json::json;
+use tests::{Gate, Worker, gates};
+
+const PLAYLIST: &str = "#EXTM3U\r\n\
+    #EXT-X-VERSION:7\r\n\
+    # a comment\r\n\
+    #EXT-X-MAP:URI=\"init.mp4\"\r\n\
+    #EXTINF:6.0,\r\n\
+    00001.m4s\r\n\
+    #EXTINF:6.0,\r\n\
+    https://cdn.example/00002.m4s\r\n\
+    #EXT-X-ENDLIST";
+
+static GATES: LazyLock<[Box<dyn Gate>; 2]> = LazyLock::new(|| {
+    gates(&[
+        ("assets/a/index.m3u8", PLAYLIST.as_bytes()),
+        ("assets/a/00001.m4s", b"0123456789"),
+        ("assets/a/empty.m4s", b""),
+        ("assets/a/no.m3u8", b"<html>\n00001.m4s\n"),
+        ("assets/a/notes.xyz", b"notes"),
+        ("assets/a/long.m4s", &[7; 300_000]),
+    ])
+});
+
+fn ask(gate: &dyn Gate, method: Method, path: &str, headers: &[(&str, &str)]) -> Response<Vec<u8>> {
+    gate.ask(method, &format!("{path}?{}", gate.open("/assets/a/*")), headers)
+}
+
+fn header<'a>(response: &'a Response<Vec<u8>>, name: &str) -> &'a str {
+    response.headers().get(name).map_or("", |value| value.to_str().unwrap())
+}
+
+#[test]
+fn a_playlists_own_links_carry_the_query_on_and_nothing_else_changes() {
+    for gate in GATES.iter() {
+        let query = gate.open("/assets/a/*");
+        let response = gate.get(&format!("/assets/a/index.m3u8?{query}"));
+        let text = std::str::from_utf8(response.body()).unwrap();
+        let expected = PLAYLIST
+            .replace("init.mp4", &format!("init.mp4?{query}"))
+            .replace("\n00001.m4s", &format!("\n00001.m4s?{query}"));
+        assert_eq!(text, expected);
+        assert_eq!(header(&response, "content-type"), "application/vnd.apple.mpegurl");
+        assert_eq!(header(&response, "cache-control"), "private, no-cache");
+        let link = text.lines().find(|line| line.starts_with("00001")).unwrap();
+        assert_eq!(gate.get(&format!("/assets/a/{link}")).body(), b"0123456789");
+    }
+}
+
+#[test]
+fn a_playlist_is_answered_whole_whatever_range_is_asked_for() {
+    for gate in GATES.iter() {
+        for range in ["bytes=0-", "bytes=0-5", "bytes=-5", "bytes=100000-"] {
+            let response = ask(&**gate, Method::GET, "/assets/a/index.m3u8", &[("Range", range)]);
+            assert_eq!(response.status(), StatusCode::OK, "{range}");
+            assert!(response.body().ends_with(b"#EXT-X-ENDLIST"));
+            assert_eq!(header(&response, "content-range"), "");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_playlist_is_not_touched() {
+    for gate in GATES.iter() {
+        assert_eq!(ask(&**gate, Method::GET, "/assets/a/no.m3u8", &[]).body(), b"<html>\n00001.m4s\n");
+    }
+}
+
+#[test]
+fn a_range_is_served_as_it_was_asked_for() {
+    for gate in GATES.iter() {
+        for (range, status, content_range, body) in [
+            ("bytes=0-3", 206, "bytes 0-3/10", "0123"),
+            ("bytes=4-", 206, "bytes 4-9/10", "456789"),
+            ("bytes=-3", 206, "bytes 7-9/10", "789"),
+            ("bytes=-99", 206, "bytes 0-9/10", "0123456789"),
+            ("bytes=8-99999999999999999999", 206, "bytes 8-9/10", "89"),
+            ("bytes=0-1,4-5", 200, "", "0123456789"),
+            ("bytes=5-4", 200, "", "0123456789"),
+            ("items=0-1", 200, "", "0123456789"),
+            ("bytes=10-", 416, "bytes */10", "Range Not Satisfiable"),
+            ("bytes=99999999999999999999-", 416, "bytes */10", "Range Not Satisfiable"),
+            ("bytes=-0", 416, "bytes */10", "Range Not Satisfiable"),
+        ] {
+            let response = ask(&**gate, Method::GET, "/assets/a/00001.m4s", &[("Range", range)]);
+            assert_eq!(response.status().as_u16(), status, "{range}");
+            assert_eq!(header(&response, "content-range"), content_range, "{range}");
+            assert_eq!(String::from_utf8_lossy(response.body()), body, "{range}");
+            assert_eq!(header(&response, "content-length"), body.len().to_string(), "{range}");
+        }
+        let headers = [("Range", "bytes=0-3"), ("If-Range", "\"of another version\"")];
+        assert_eq!(ask(&**gate, Method::GET, "/assets/a/00001.m4s", &headers).body(), b"0123456789");
+        let empty = ask(&**gate, Method::GET, "/assets/a/empty.m4s", &[("Range", "bytes=0-")]);
+        assert_eq!(empty.status(), StatusCode::RANGE_NOT_SATISFIABLE);
+    }
+}
+
+#[test]
+fn an_object_says_what_it_is() {
+    for gate in GATES.iter() {
+        for (path, media_type, length) in [
+            ("/assets/a/00001.m4s", "video/iso.segment", "10"),
+            ("/assets/a/long.m4s", "video/iso.segment", "300000"),
+            ("/assets/a/empty.m4s", "video/iso.segment", "0"),
+            ("/assets/a/notes.xyz", "application/octet-stream", "5"),
+        ] {
+            let response = ask(&**gate, Method::GET, path, &[]);
+            assert_eq!(response.status(), StatusCode::OK, "{path}");
+            assert_eq!(header(&response, "content-type"), media_type);
+            assert_eq!(header(&response, "content-length"), length, "{path}");
+            assert_eq!(header(&response, "accept-ranges"), "bytes");
+            assert_eq!(header(&response, "cache-control"), "private");
+            assert_eq!(response.body().len().to_string(), length);
+        }
+    }
+}
+
+#[test]
+fn head_says_what_get_would() {
+    for gate in GATES.iter() {
+        for path in ["/assets/a/index.m3u8", "/assets/a/00001.m4s", "/assets/a/empty.m4s", "/assets/a/2.m4s"]
+        {
+            let (head, get) = (ask(&**gate, Method::HEAD, path, &[]), ask(&**gate, Method::GET, path, &[]));
+            assert_eq!(head.status(), get.status(), "{path}");
+            assert!(head.status() == StatusCode::NOT_FOUND || head.body().is_empty(), "{path}");
+            for name in ["content-type", "cache-control", "accept-ranges", "etag"] {
+                assert_eq!(header(&head, name), header(&get, name), "{path} {name}");
+            }
+        }
+        let head = ask(&**gate, Method::HEAD, "/assets/a/00001.m4s", &[("Range", "bytes=0-0")]);
+        assert_eq!((head.status(), header(&head, "content-length")), (StatusCode::OK, "10"));
+    }
+}
+
+#[test]
+fn a_page_elsewhere_may_read_every_answer() {
+    for gate in GATES.iter() {
+        let preflight = gate.ask(
+            Method::OPTIONS,
+            "/assets/a/index.m3u8",
+            &[
+                ("Origin", "https://school.example"),
+                ("Access-Control-Request-Method", "GET"),
+                ("Access-Control-Request-Headers", "range,x-player"),
+            ],
+        );
+        assert_eq!(preflight.status(), StatusCode::NO_CONTENT);
+        assert_eq!(header(&preflight, "access-control-allow-origin"), "*");
+        assert_eq!(header(&preflight, "access-control-allow-headers"), "range,x-player");
+        assert_eq!(header(&preflight, "access-control-allow-methods"), "GET, HEAD, OPTIONS");
+        for path in
+            ["/assets/a/index.m3u8", "/assets/a/00001.m4s", "/assets/a/none", "/assets/b/none", "/a/%2e%2f"]
+        {
+            let response = ask(&**gate, Method::GET, path, &[("Origin", "https://school.example")]);
+            assert_eq!(header(&response, "access-control-allow-origin"), "*", "{path}");
+            assert!(header(&response, "access-control-expose-headers").contains("Content-Range"), "{path}");
+        }
+    }
+}
+
+#[test]
+fn nothing_can_be_written() {
+    for gate in GATES.iter() {
+        for method in ["POST", "PUT", "DELETE", "PATCH", "PURGE"] {
+            let response = ask(&**gate, method.parse().unwrap(), "/assets/a/00001.m4s", &[]);
+            assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{method}");
+            assert_eq!(header(&response, "allow"), "GET, HEAD, OPTIONS");
+        }
+    }
+}
+
+#[test]
+fn a_misconfigured_worker_serves_nothing_and_says_why_in_its_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let keyless = |settings| Worker::with(folder.path(), &settings);
+    for (settings, problem) in [
+        (json!({}), "TRUSTED_KEYS is not set; `transcoder keygen` prints a value for it"),
+        (json!({ "TRUSTED_KEYS": "K1" }), "TRUSTED_KEYS is not a JSON object"),
+        (json!({ "TRUSTED_KEYS": "{}" }), "TRUSTED_KEYS names no key"),
+        (
+            json!({ "TRUSTED_KEYS": r#"{"K1":"-----BEGIN"}"#, "STRICT_AWS": "1" }),
+            "STRICT_AWS is set, and this version",
+        ),
+        (json!({ "TRUSTED_KEYS": r#"{"K1":"-----BEGIN"}"# }), "key \"K1\": no RSA public key in PEM"),
+    ] {
+        let worker = keyless(settings);
+        let response = worker.get("/assets/a/index.m3u8");
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.body(), b"Internal Server Error");
+        assert!(worker.logs(problem), "{problem}");
+    }
+}
