@@ -12,7 +12,7 @@ import { createServer } from "node:net";
 import { join, relative, resolve } from "node:path";
 import { pipeline } from "node:stream/promises";
 
-import { stretches, watch } from "../tools/browser.mjs";
+import { watch } from "../tools/browser.mjs";
 import { Failure, json, made, report, root } from "../tools/project.mjs";
 import { fillBucket, startEdge } from "./edge.mjs";
 import { servePage } from "./page.mjs";
@@ -228,11 +228,7 @@ async function check(processes, { page, signedUrl }) {
       `${requests.length} requests, ${requests.length - unsigned} with the viewer's authority`,
       unsigned ? [`${unsigned} without`] : [],
     ),
-    finding(
-      "ffmpeg",
-      `${byFfmpeg.played.toFixed(2)} s decoded`,
-      byFfmpeg.problems,
-    ),
+    finding("ffmpeg", `${byFfmpeg.played.toFixed(2)} of ${seen.duration} s decoded`, byFfmpeg.problems),
     finding(
       "the page's button without signature",
       `${bare.status} ${bare.says}`,
@@ -254,21 +250,17 @@ function finding(what, figures, problems) {
   return { passed, text };
 }
 
+/** Decodes the beginning, or all where that is not long: ffmpeg 5.1 cannot seek in fragmented MP4 over HLS, whoever made it. */
 async function playWithFfmpeg(processes, signedUrl, duration) {
-  const problems = [];
-  let played = 0;
-  const parts = stretches(duration, CHECKED_SECONDS);
-  for (const [from, to] of parts) {
-    const part = parts.length > 1 ? words`-ss ${from} -t ${to - from}` : [];
-    const commandLine = [...words`-v error -nostdin -progress pipe:1`, ...part, ...words`-i ${signedUrl} -f null -`];
-    const { output, complaints } = await processes
-      .run("ffmpeg", commandLine, { hint: INSTALL_FFMPEG, quiet: true })
-      .catch((error) => ({ output: "", complaints: error.message }));
-    if (complaints) problems.push(complaints.split("\n").at(-1).replaceAll(signedUrl, "the signed URL"));
-    played += Number([...output.matchAll(/^out_time_us=(\d+)/gm)].at(-1)?.[1] ?? 0) / 1e6;
-  }
-  const wanted = parts.reduce((sum, [from, to]) => sum + to - from, 0);
-  if (played < wanted - parts.length) problems.push(`${wanted.toFixed(2)} s were to be had`);
+  const wanted = Math.min(duration, CHECKED_SECONDS);
+  const commandLine = words`-v error -nostdin -progress pipe:1 -t ${wanted} -i ${signedUrl} -f null -`;
+  const { output, complaints } = await processes
+    .run("ffmpeg", commandLine, { hint: INSTALL_FFMPEG, quiet: true })
+    .catch((error) => ({ output: "", complaints: error.message }));
+  const played = Number([...output.matchAll(/^out_time_us=(\d+)/gm)].at(-1)?.[1] ?? 0) / 1e6;
+  const problems = complaints ? [complaints.split("\n").at(-1).replaceAll(signedUrl, "the signed URL")] : [];
+  // Sound and picture seldom end on the same sample, and what is asked for ends between two.
+  if (played < wanted - 1) problems.push(`${wanted.toFixed(2)} s were to be had`);
   return { played, problems };
 }
 
