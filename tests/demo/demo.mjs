@@ -56,13 +56,13 @@ async function main(processes, interrupted) {
   }
 }
 
-/** What the environment asks for. */
-function settingsFrom({ VIDEO, CHECK, PORT = "8787", PAGE_PORT = "8788" }) {
+/** What the environment asks for. What is empty is not asked for: make exports what nobody set so. */
+function settingsFrom({ VIDEO, CHECK, PORT, PAGE_PORT }) {
   const settings = {
     video: VIDEO ? resolve(VIDEO) : undefined,
     check: Boolean(CHECK) && CHECK !== "0",
-    port: portFrom("PORT", PORT),
-    pagePort: portFrom("PAGE_PORT", PAGE_PORT),
+    port: portFrom("PORT", PORT || "8787"),
+    pagePort: portFrom("PAGE_PORT", PAGE_PORT || "8788"),
   };
   if (settings.port === settings.pagePort) {
     throw new Failure(`PORT and PAGE_PORT are both ${settings.port}: the edge and the watch page need one each`);
