@@ -15,7 +15,9 @@ export function takeApart(address) {
   try {
     const text = decode(value("Policy"));
     const statement = JSON.parse(text).Statement;
-    const { Resource, Condition = {} } = Array.isArray(statement) ? statement[0] : statement;
+    const [only] = [statement].flat();
+    if (!only) throw new Error("it has no statement");
+    const { Resource, Condition = {} } = only;
     return {
       ...said,
       policy: text,
@@ -62,9 +64,18 @@ function split(address) {
     .filter(Boolean)
     .map((raw) => {
       const [name, value = ""] = raw.split(/=(.*)/s);
-      return { name, raw, value: decodeURIComponent(value) };
+      return { name, raw, value: decoded(value) };
     });
   return { path, parameters };
+}
+
+// A stray `%` is no reason not to show the rest.
+function decoded(value) {
+  try {
+    return decodeURIComponent(value);
+  } catch {
+    return value;
+  }
 }
 
 // CloudFront's base64 is not RFC 4648's for URLs: `-` is `+`, `_` is `=` and `~` is `/`.
