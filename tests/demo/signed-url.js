@@ -10,7 +10,9 @@ export function takeApart(address) {
   const said = { keyPairId: value("Key-Pair-Id"), signature: value("Signature"), bare: bare(address) };
   if (value("Policy") === undefined) {
     const expires = Number(value("Expires"));
-    return expires ? { ...said, expires, resource: said.bare } : { ...said, problem: "this URL carries no policy" };
+    return expires
+      ? { ...said, expires, resource: said.bare }
+      : { ...said, problem: "this URL carries no policy" };
   }
   try {
     const text = decode(value("Policy"));
