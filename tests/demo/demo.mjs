@@ -12,7 +12,7 @@ import { createServer } from "node:net";
 import { join, relative, resolve } from "node:path";
 import { pipeline } from "node:stream/promises";
 
-import { stretches, watch } from "../tools/browser.mjs";
+import { watch } from "../tools/browser.mjs";
 import { Failure, json, made, report, root } from "../tools/project.mjs";
 import { fillBucket, startEdge } from "./edge.mjs";
 import { servePage } from "./page.mjs";
@@ -56,19 +56,23 @@ async function main(processes, interrupted) {
   }
 }
 
-/** What the environment asks for. */
-function settingsFrom({ VIDEO, CHECK, PORT = "8787", PAGE_PORT = "8788" }) {
+/** What the environment asks for. What is empty is not asked for: make exports what nobody set so. */
+function settingsFrom({ VIDEO, CHECK, PORT, PAGE_PORT }) {
   const settings = {
     video: VIDEO ? resolve(VIDEO) : undefined,
     check: Boolean(CHECK) && CHECK !== "0",
-    port: portFrom("PORT", PORT),
-    pagePort: portFrom("PAGE_PORT", PAGE_PORT),
+    port: portFrom("PORT", PORT || "8787"),
+    pagePort: portFrom("PAGE_PORT", PAGE_PORT || "8788"),
   };
   if (settings.port === settings.pagePort) {
-    throw new Failure(`PORT and PAGE_PORT are both ${settings.port}: the edge and the watch page need one each`);
+    throw new Failure(
+      `PORT and PAGE_PORT are both ${settings.port}: the edge and the watch page need one each`,
+    );
   }
   if (settings.video && !statSync(settings.video, { throwIfNoEntry: false })?.isFile()) {
-    throw new Failure(`VIDEO=${VIDEO} is no file: give the path of a video, as in \`make demo VIDEO=my.mp4\``);
+    throw new Failure(
+      `VIDEO=${VIDEO} is no file: give the path of a video, as in \`make demo VIDEO=my.mp4\``,
+    );
   }
   return settings;
 }
@@ -82,10 +86,14 @@ function portFrom(variable, text) {
 async function mustBeFree(variable, port) {
   const probe = createServer();
   try {
-    await new Promise((listening, refused) => probe.once("error", refused).listen(port, "127.0.0.1", listening));
+    await new Promise((listening, refused) =>
+      probe.once("error", refused).listen(port, "127.0.0.1", listening),
+    );
   } catch (error) {
     const why = { EADDRINUSE: "is in use", EACCES: "is reserved for root" }[error.code] ?? error.message;
-    throw new Failure(`port ${port} of 127.0.0.1 ${why}: choose another, as in \`make demo ${variable}=${port + 100}\``);
+    throw new Failure(
+      `port ${port} of 127.0.0.1 ${why}: choose another, as in \`make demo ${variable}=${port + 100}\``,
+    );
   }
   await new Promise((closed) => probe.close(closed));
 }
@@ -98,17 +106,22 @@ async function keyPair(processes) {
     // Half a key pair opens nothing, so nothing is lost with it.
     await rm(out, { recursive: true, force: true });
     await mkdir(folder, { recursive: true });
-    await timed("keys", () => processes.run(transcoder, words`keygen --out ${out}`), () => shortened(out));
+    await timed(
+      "keys",
+      () => processes.run(transcoder, words`keygen --out ${out}`, { quiet: true }),
+      () => shortened(out),
+    );
   }
   const trustedKeys = await json(trusted);
   return { privateKey, keyPairId: Object.keys(trustedKeys)[0], trustedKeys: JSON.stringify(trustedKeys) };
 }
 
-/** A clip that shows at a glance that it plays and where it is: a clock that runs, colours that drift, a ping each second. */
+/** A clip that shows at a glance that it plays, and where: a clock, colours that drift, a ping each second. */
 async function clip(processes) {
   const file = join(folder, "clip.mp4");
   if (existsSync(file)) return file;
-  const colours = "nb_colors=4:c0=0x0b1d3a:c1=0x1f6f8b:c2=0xf29e4c:c3=0xd1495b:x0=25:y0=12:x1=215:y1=125:speed=0.008";
+  const colours =
+    "nb_colors=4:c0=0x0b1d3a:c1=0x1f6f8b:c2=0xf29e4c:c3=0xd1495b:x0=25:y0=12:x1=215:y1=125:speed=0.008";
   const ping = (hertz, hum) => `0.25*sin(2*PI*${hertz}*t)*exp(-9*mod(t\\,1))+0.04*sin(2*PI*${hum}*t)`;
   // Drifting colours are slow to compute and smooth to enlarge.
   const sources = [
@@ -138,7 +151,7 @@ async function clip(processes) {
 }
 
 /**
- * Encodes a video into a local bucket, unless that was done already: the same content and the same transcoder make the same.
+ * Encodes a video into a local bucket, unless that was done: the same content and transcoder make the same.
  * Returns a folder for the edge, the bucket's state in it, and the key of the playlist.
  */
 async function prepare(processes, video) {
@@ -153,7 +166,8 @@ async function prepare(processes, video) {
     await rm(own, { recursive: true, force: true });
     await mkdir(own, { recursive: true });
     try {
-      const encode = () => processes.run(transcoder, words`encode ${video} --to ${media}`, { hint: INSTALL_FFMPEG });
+      const encode = () =>
+        processes.run(transcoder, words`encode ${video} --to ${media}`, { hint: INSTALL_FFMPEG });
       const { output } = await timed("encoded", encode, () => shortened(video));
       const describe = ({ objects, bytes }) => `${objects} objects, ${(bytes / 1e6).toFixed(1)} MB`;
       await timed("bucket", () => fillBucket(media, state), describe);
@@ -170,9 +184,13 @@ async function prepare(processes, video) {
 
 async function forgetOldest(videos) {
   const names = await readdir(videos);
-  const aged = await Promise.all(names.map(async (name) => ({ name, used: (await stat(join(videos, name))).mtimeMs })));
+  const aged = await Promise.all(
+    names.map(async (name) => ({ name, used: (await stat(join(videos, name))).mtimeMs })),
+  );
   aged.sort((one, other) => other.used - one.used);
-  await Promise.all(aged.slice(VIDEOS_KEPT).map(({ name }) => rm(join(videos, name), { recursive: true, force: true })));
+  await Promise.all(
+    aged.slice(VIDEOS_KEPT).map(({ name }) => rm(join(videos, name), { recursive: true, force: true })),
+  );
 }
 
 async function digest(file) {
@@ -191,12 +209,16 @@ async function proveTheGate(signedUrl) {
   const open = await fetch(signedUrl);
   const text = await open.text();
   if (open.status !== 200 || !text.startsWith("#EXTM3U")) {
-    throw new Failure(`the edge answers ${summary(open.status, text)} to the URL that was just signed for it`);
+    throw new Failure(
+      `the edge answers ${summary(open.status, text)} to the URL that was just signed for it`,
+    );
   }
   const closed = await fetch(signedUrl.split("?")[0]);
   const refusal = await closed.text();
   if (closed.status !== 403) {
-    throw new Failure(`the edge answers ${summary(closed.status, refusal)} to a request without a signature, not 403`);
+    throw new Failure(
+      `the edge answers ${summary(closed.status, refusal)} to a request without a signature, not 403`,
+    );
   }
   say(`With its signature     ${open.status} ${open.headers.get("content-type")}`);
   say(`Without its signature  ${summary(closed.status, refusal)}`);
@@ -213,6 +235,7 @@ async function check(processes, { page, signedUrl }) {
   const seen = await watch({ page, longest: CHECKED_SECONDS });
   const { requests, attempts, segments, frames } = seen;
   const sizes = seen.levels.map(({ height }) => (height ? `${height}p` : "sound")).join(", ");
+  const pictures = `${frames.shown} frames (${frames.dropped} dropped), ${seen.picture} at the end, of ${sizes}`;
   const bare = attempts.bare ?? { status: "no answer", says: "" };
   const byFfmpeg = await playWithFfmpeg(processes, signedUrl, seen.duration);
   const unsigned = requests.filter(({ signed }) => !signed).length;
@@ -220,7 +243,7 @@ async function check(processes, { page, signedUrl }) {
   const findings = [
     finding(
       `${seen.player} in ${seen.browser}, from another origin`,
-      `${seen.played} of ${seen.duration} s, ${segments} segments, ${frames.shown} frames (${frames.dropped} dropped) of ${seen.picture} out of ${sizes}`,
+      `${seen.played} of ${seen.duration} s, ${segments} segments, ${pictures}`,
       seen.problems,
     ),
     finding(
@@ -228,11 +251,7 @@ async function check(processes, { page, signedUrl }) {
       `${requests.length} requests, ${requests.length - unsigned} with the viewer's authority`,
       unsigned ? [`${unsigned} without`] : [],
     ),
-    finding(
-      "ffmpeg",
-      `${byFfmpeg.played.toFixed(2)} s decoded`,
-      byFfmpeg.problems,
-    ),
+    finding("ffmpeg", `${byFfmpeg.played.toFixed(2)} of ${seen.duration} s decoded`, byFfmpeg.problems),
     finding(
       "the page's button without signature",
       `${bare.status} ${bare.says}`,
@@ -254,21 +273,20 @@ function finding(what, figures, problems) {
   return { passed, text };
 }
 
+/**
+ * Decodes the beginning, or all where that is not long. Not an end, too: ffmpeg 5.1 cannot seek in fragmented MP4
+ * over HLS, whoever made it.
+ */
 async function playWithFfmpeg(processes, signedUrl, duration) {
-  const problems = [];
-  let played = 0;
-  const parts = stretches(duration, CHECKED_SECONDS);
-  for (const [from, to] of parts) {
-    const part = parts.length > 1 ? words`-ss ${from} -t ${to - from}` : [];
-    const commandLine = [...words`-v error -nostdin -progress pipe:1`, ...part, ...words`-i ${signedUrl} -f null -`];
-    const { output, complaints } = await processes
-      .run("ffmpeg", commandLine, { hint: INSTALL_FFMPEG, quiet: true })
-      .catch((error) => ({ output: "", complaints: error.message }));
-    if (complaints) problems.push(complaints.split("\n").at(-1).replaceAll(signedUrl, "the signed URL"));
-    played += Number([...output.matchAll(/^out_time_us=(\d+)/gm)].at(-1)?.[1] ?? 0) / 1e6;
-  }
-  const wanted = parts.reduce((sum, [from, to]) => sum + to - from, 0);
-  if (played < wanted - parts.length) problems.push(`${wanted.toFixed(2)} s were to be had`);
+  const wanted = Math.min(duration, CHECKED_SECONDS);
+  const commandLine = words`-v error -nostdin -progress pipe:1 -t ${wanted} -i ${signedUrl} -f null -`;
+  const { output, complaints } = await processes
+    .run("ffmpeg", commandLine, { hint: INSTALL_FFMPEG, quiet: true })
+    .catch((error) => ({ output: "", complaints: error.message }));
+  const played = Number([...output.matchAll(/^out_time_us=(\d+)/gm)].at(-1)?.[1] ?? 0) / 1e6;
+  const problems = complaints ? [complaints.split("\n").at(-1).replaceAll(signedUrl, "the signed URL")] : [];
+  // Sound and picture seldom end on the same sample, and what is asked for ends between two.
+  if (played < wanted - 1) problems.push(`${wanted.toFixed(2)} s were to be had`);
   return { played, problems };
 }
 
@@ -289,7 +307,13 @@ const interruption = Promise.withResolvers();
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => interruption.resolve(signal));
 const interrupted = interruption.promise.then((signal) => ({ signal }));
 
-const outcome = await Promise.race([main(processes, interrupted).catch(report), interrupted]);
+let isStopping = false;
+// What fails because it was stopped is no news.
+const done = main(processes, interrupted).catch((error) => (isStopping ? undefined : report(error)));
+const outcome = await Promise.race([done, interrupted]);
+isStopping = true;
 await processes.stopAll();
 // Ctrl-C is how the demo ends; everything else that interrupts it has a name that the shell understands.
-process.exit(typeof outcome === "number" ? outcome : { SIGINT: 0, SIGTERM: 143, SIGHUP: 129 }[outcome.signal]);
+process.exit(
+  typeof outcome === "number" ? outcome : { SIGINT: 0, SIGTERM: 143, SIGHUP: 129 }[outcome.signal],
+);

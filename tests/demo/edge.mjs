@@ -1,4 +1,4 @@
-//! The edge on this machine: a bucket that is filled in one process, and `wrangler dev` serving it through the built Worker.
+//! The edge on this machine: a bucket filled in one process, and `wrangler dev` with the built Worker over it.
 
 import { closeSync, openSync } from "node:fs";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
@@ -27,7 +27,7 @@ const CONTENT_TYPES = {
 /** Where wrangler looks for what `--persist-to state` holds. */
 const resources = (state) => join(state, "v3");
 
-/** Puts all that lies below `media` into the local bucket in `state`, with the headers that publishing to a real one gives. */
+/** Puts all that lies below `media` into the local bucket in `state`, with the headers that a real one is given. */
 export async function fillBucket(media, state) {
   const { Log, LogLevel, Miniflare, convertV4MiniflareOptions } = await import("miniflare");
   const miniflare = new Miniflare(
@@ -56,8 +56,8 @@ function metadata(key) {
 }
 
 /**
- * Starts `wrangler dev` with the project's own settings, but for what the demo brings: the Worker as it was built, a bucket
- * of its own and its own keys. Nothing of the user's is read or written: no .dev.vars, no .env, no account, no telemetry.
+ * Starts `wrangler dev` with the project's own settings, but for what the demo brings: the Worker as it was built,
+ * a bucket and keys. Nothing of the user's is read or written: no .dev.vars, no .env, no account, no telemetry.
  */
 export async function startEdge({ processes, folder, state, port, trustedKeys }) {
   // By port, so that two demos of one video do not share their logs.
@@ -70,7 +70,10 @@ export async function startEdge({ processes, folder, state, port, trustedKeys })
   const log = join(own, "wrangler.log");
   const logFile = openSync(log, "w");
   // Not its bin/wrangler.js: that starts this in a process of its own, to be stopped separately.
-  const wrangler = made(join(root, "node_modules/wrangler/wrangler-dist/cli.js"), "install the npm packages with `npm ci`");
+  const wrangler = made(
+    join(root, "node_modules/wrangler/wrangler-dist/cli.js"),
+    "install the npm packages with `npm ci`",
+  );
   const child = processes.start(
     process.execPath,
     words`${wrangler} dev --config ${config} --ip 127.0.0.1 --port ${port} --persist-to ${state}
@@ -80,7 +83,9 @@ export async function startEdge({ processes, folder, state, port, trustedKeys })
   closeSync(logFile);
   const url = `http://127.0.0.1:${port}`;
   const died = child.ended.then(async ({ code, signal, error }) => {
-    throw error ?? new Failure(`wrangler dev ended with ${signal ?? `status ${code}`}. ${await lastWords(log)}`);
+    throw (
+      error ?? new Failure(`wrangler dev ended with ${signal ?? `status ${code}`}. ${await lastWords(log)}`)
+    );
   });
   await Promise.race([died, answers(url, log)]);
   return { url, died };
@@ -89,7 +94,9 @@ export async function startEdge({ processes, folder, state, port, trustedKeys })
 async function settings(trustedKeys) {
   const { default: wrangler } = await import("wrangler");
   const file = made(join(root, "wrangler.toml"), "the demo runs the Worker as it is deployed");
-  const { build, routes, route, ...deployed } = wrangler.experimental_readRawConfig({ config: file }).rawConfig;
+  const { build, routes, route, ...deployed } = wrangler.experimental_readRawConfig({
+    config: file,
+  }).rawConfig;
   return {
     ...deployed,
     main: made(join(root, "edge/build/index.js"), "build the Worker with `make worker`"),
@@ -121,7 +128,9 @@ function environment(folder) {
 async function answers(url, log) {
   const deadline = Date.now() + READY_SECONDS * 1000;
   while (Date.now() < deadline) {
-    const answer = await fetch(url, { signal: AbortSignal.timeout(READY_SECONDS * 1000) }).catch(() => undefined);
+    const answer = await fetch(url, { signal: AbortSignal.timeout(READY_SECONDS * 1000) }).catch(
+      () => undefined,
+    );
     await answer?.body?.cancel();
     if (answer) return;
     await new Promise((resolve) => setTimeout(resolve, SECONDS_BETWEEN_LOOKS * 1000));
@@ -130,7 +139,9 @@ async function answers(url, log) {
 }
 
 async function lastWords(log) {
-  const lines = (await readFile(log, "utf8")).split("\n").map((line) => line.replace(/\x1b\[[0-9;]*m/g, "").trim());
+  const lines = (await readFile(log, "utf8"))
+    .split("\n")
+    .map((line) => line.replace(/\x1b\[[0-9;]*m/g, "").trim());
   const error = lines.find((line) => line.includes("[ERROR]"));
   return `${error ? `${error}. ` : ""}Its log is ${log}`;
 }

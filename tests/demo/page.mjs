@@ -25,8 +25,14 @@ export async function servePage({ signedUrl, port = 0 }) {
   const edge = new URL(signedUrl).origin;
   const server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url, "http://page");
-    const headers = { "cache-control": "no-store", "content-security-policy": policy(edge), ...FIXED_HEADERS };
-    if (!["GET", "HEAD"].includes(request.method)) return response.writeHead(405, { allow: "GET, HEAD" }).end();
+    const headers = {
+      "cache-control": "no-store",
+      "content-security-policy": policy(edge),
+      ...FIXED_HEADERS,
+    };
+    if (!["GET", "HEAD"].includes(request.method)) {
+      return response.writeHead(405, { allow: "GET, HEAD" }).end();
+    }
     if (!isLoopback(request.headers.host)) return response.writeHead(421).end();
     if (pathname === "/signed-url") {
       return response.writeHead(200, { ...headers, "content-type": "text/plain" }).end(signedUrl);
@@ -37,11 +43,11 @@ export async function servePage({ signedUrl, port = 0 }) {
     response.writeHead(200, { ...headers, "content-type": type, "content-length": content.byteLength });
     response.end(request.method === "HEAD" ? undefined : content);
   });
-  await new Promise((resolve, reject) => server.once("error", reject).listen(port, "127.0.0.1", resolve)).catch(
-    (error) => {
-      throw new Failure(`the watch page cannot listen on 127.0.0.1:${port}: ${error.message}`);
-    },
-  );
+  await new Promise((resolve, reject) =>
+    server.once("error", reject).listen(port, "127.0.0.1", resolve),
+  ).catch((error) => {
+    throw new Failure(`the watch page cannot listen on 127.0.0.1:${port}: ${error.message}`);
+  });
   return {
     url: `http://127.0.0.1:${server.address().port}/`,
     close: () =>

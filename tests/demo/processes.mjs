@@ -19,7 +19,10 @@ export class Processes {
 
   /** Runs a program to its end and returns what it printed on stdout; its stderr is shown as it comes. */
   async run(command, commandLine, { hint, quiet = false } = {}) {
-    const child = this.start(command, commandLine, { stdio: ["ignore", "pipe", quiet ? "pipe" : "inherit"], hint });
+    const child = this.start(command, commandLine, {
+      stdio: ["ignore", "pipe", quiet ? "pipe" : "inherit"],
+      hint,
+    });
     let output = "";
     let complaints = "";
     child.stdout.setEncoding("utf8").on("data", (text) => (output += text));

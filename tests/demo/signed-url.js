@@ -10,12 +10,16 @@ export function takeApart(address) {
   const said = { keyPairId: value("Key-Pair-Id"), signature: value("Signature"), bare: bare(address) };
   if (value("Policy") === undefined) {
     const expires = Number(value("Expires"));
-    return expires ? { ...said, expires, resource: said.bare } : { ...said, problem: "this URL carries no policy" };
+    return expires
+      ? { ...said, expires, resource: said.bare }
+      : { ...said, problem: "this URL carries no policy" };
   }
   try {
     const text = decode(value("Policy"));
     const statement = JSON.parse(text).Statement;
-    const { Resource, Condition = {} } = Array.isArray(statement) ? statement[0] : statement;
+    const [only] = [statement].flat();
+    if (!only) throw new Error("it has no statement");
+    const { Resource, Condition = {} } = only;
     return {
       ...said,
       policy: text,
@@ -62,9 +66,18 @@ function split(address) {
     .filter(Boolean)
     .map((raw) => {
       const [name, value = ""] = raw.split(/=(.*)/s);
-      return { name, raw, value: decodeURIComponent(value) };
+      return { name, raw, value: decoded(value) };
     });
   return { path, parameters };
+}
+
+// A stray `%` is no reason not to show the rest.
+function decoded(value) {
+  try {
+    return decodeURIComponent(value);
+  } catch {
+    return value;
+  }
 }
 
 // CloudFront's base64 is not RFC 4648's for URLs: `-` is `+`, `_` is `=` and `~` is `/`.

@@ -61,7 +61,14 @@ function playWithHls(address) {
     element("fetched").textContent = `${seen.segments} segments, ${(seen.bytes / 1e6).toFixed(1)} MB`;
   });
   hls.on(Hls.Events.ERROR, (_, { type, details, fatal, response, error, bufferInfo }) => {
-    seen.errors.push({ type, details, fatal, status: response?.code, message: error?.message, ahead: bufferInfo?.len });
+    seen.errors.push({
+      type,
+      details,
+      fatal,
+      status: response?.code,
+      message: error?.message,
+      ahead: bufferInfo?.len,
+    });
     if (!fatal) return;
     if (type === Hls.ErrorTypes.MEDIA_ERROR && !recovered) {
       recovered = true;
@@ -69,7 +76,9 @@ function playWithHls(address) {
       return;
     }
     hls.destroy();
-    fail(response?.code ? `The edge answered ${response.code}: ${details}.` : `The player gave up: ${details}.`);
+    fail(
+      response?.code ? `The edge answered ${response.code}: ${details}.` : `The player gave up: ${details}.`,
+    );
   });
   video.addEventListener("resize", showPicture);
   hls.loadSource(address);
@@ -98,7 +107,9 @@ function start() {
 }
 
 function showPicture() {
-  element("picture").textContent = video.videoWidth ? `${video.videoWidth} × ${video.videoHeight}` : "sound only";
+  element("picture").textContent = video.videoWidth
+    ? `${video.videoWidth} × ${video.videoHeight}`
+    : "sound only";
 }
 
 function offerQualities(hls) {
@@ -134,7 +145,8 @@ function describe(address) {
       }),
   );
   element("url").textContent = address;
-  element("policy").textContent = said.policy ?? said.problem ?? "a canned policy: it is not sent, both sides know it";
+  element("policy").textContent =
+    said.policy ?? said.problem ?? "a canned policy: it is not sent, both sides know it";
   countDown(said);
 }
 
@@ -146,7 +158,9 @@ function countDown({ expires, problem }) {
   }
   const tick = () => {
     const left = expires - Math.floor(Date.now() / 1000);
-    const parts = [left / 3600, (left / 60) % 60, left % 60].map((part) => String(Math.floor(part)).padStart(2, "0"));
+    const parts = [left / 3600, (left / 60) % 60, left % 60].map((part) =>
+      String(Math.floor(part)).padStart(2, "0"),
+    );
     remaining.toggleAttribute("data-over", left <= 0);
     remaining.textContent = left > 0 ? `${parts.join(":")} left` : "expired: the edge refuses it now";
     if (left <= 0) clearInterval(timer);
@@ -185,7 +199,11 @@ async function attempt(address) {
   }
   const refusal = new DOMParser().parseFromString(await answer.text(), "text/xml");
   const part = (name) => refusal.querySelector(name)?.textContent;
-  return { status, ok, words: [part("Code"), part("Message")].filter(Boolean).join(": ") || answer.statusText };
+  return {
+    status,
+    ok,
+    words: [part("Code"), part("Message")].filter(Boolean).join(": ") || answer.statusText,
+  };
 }
 
 function show(output, { status, ok, words }) {

@@ -25,16 +25,16 @@ const QUIET = [
 // A busy machine may stand still for a while; a stream that is stuck stands still for ever.
 const PATIENCE_SECONDS = 30;
 const GLANCE_MILLISECONDS = 200;
-// hls.js calls it a stall, too, when everything is there but the machine decodes too slowly: that is not the stream's fault.
+// hls.js calls it a stall, too, when all is there but the machine decodes too slowly: not the stream's fault.
 const AHEAD_SECONDS = 1;
 // Where a track ends is known to a frame of sound or picture; players stop at the shorter one.
 const TOLERANCE_SECONDS = 0.5;
 
 /**
- * Opens the watch page and plays what it shows, then presses every button at the gate. `player` is `hls.js` or `native`;
- * it plays at `rate` times the normal speed and, where there is more than `longest` seconds, a start, a middle and an end.
+ * Opens the watch page and plays what it shows, then presses every button at the gate. `player` is `hls.js` or
+ * `native`. It plays at `rate` times the normal speed and, of more than `longest` seconds, a start, a middle and an end.
  *
- * What it saw comes back, with nothing in it that opens anything, and with `problems`: what a viewer would complain of.
+ * What it saw comes back, with nothing in it that opens anything, and with `problems`: what a viewer would mind.
  */
 export async function watch({ page: address, player = "hls.js", rate = 2, longest = Infinity }) {
   const browser = await launch();
@@ -133,8 +133,12 @@ function complaintsOf(page) {
 
 /** Plays every stretch, and says where it got stuck, if it did. */
 async function playThrough(page, { rate, longest }) {
-  const ready = await until(page, ({ duration, errors }) => duration > 0 || errors.some(({ fatal }) => fatal));
-  if (ready.stuck) return `nothing to play within ${PATIENCE_SECONDS} s${ready.problem ? `: ${ready.problem}` : ""}`;
+  const ready = await until(
+    page,
+    ({ duration, errors }) => duration > 0 || errors.some(({ fatal }) => fatal),
+  );
+  if (ready.stuck)
+    return `nothing to play within ${PATIENCE_SECONDS} s${ready.problem ? `: ${ready.problem}` : ""}`;
   if (!ready.duration) return undefined;
 
   await page.evaluate((rate) => (document.querySelector("video").playbackRate = rate), rate);
@@ -170,7 +174,10 @@ function look(page) {
     const { player, levels, errors } = globalThis.reelgate ?? { player: "none", levels: [], errors: [] };
     const round = (seconds) => Math.round(seconds * 100) / 100;
     const ranges = Array.from({ length: video.played.length }, (_, index) => index);
-    const played = ranges.reduce((sum, index) => sum + video.played.end(index) - video.played.start(index), 0);
+    const played = ranges.reduce(
+      (sum, index) => sum + video.played.end(index) - video.played.start(index),
+      0,
+    );
     const frames = video.getVideoPlaybackQuality();
     return {
       player,
@@ -179,7 +186,10 @@ function look(page) {
       played: round(played),
       time: round(video.currentTime),
       picture: video.videoWidth ? `${video.videoWidth}x${video.videoHeight}` : "none",
-      frames: { shown: frames.totalVideoFrames - frames.droppedVideoFrames, dropped: frames.droppedVideoFrames },
+      frames: {
+        shown: frames.totalVideoFrames - frames.droppedVideoFrames,
+        dropped: frames.droppedVideoFrames,
+      },
       levels,
       errors,
       problem: document.getElementById("problem")?.textContent,

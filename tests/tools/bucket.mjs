@@ -23,12 +23,15 @@ export async function fill(bucket, folder, metadata) {
     bytes += content.byteLength;
     await bucket.put(key, content, { httpMetadata: metadata(key) });
   };
-  await eachOf(keys.filter((key) => !isPlaylist(key)), put);
+  await eachOf(
+    keys.filter((key) => !isPlaylist(key)),
+    put,
+  );
   await eachOf(keys.filter(isPlaylist), put);
   return { objects: keys.length, bytes };
 }
 
-/** What the folder's own `.types.json` says of each key, `{"a/1.m4s": {"contentType": "…", "cacheControl": "…"}}`. */
+/** What the folder's own `.types.json` says: `{"a/1.m4s": {"contentType": "…", "cacheControl": "…"}}`. */
 export async function statedMetadata(folder) {
   const file = join(folder, TYPES_FILE);
   const stated = existsSync(file) ? await json(file) : {};

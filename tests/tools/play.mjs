@@ -14,7 +14,9 @@ async function main() {
   const { positionals, values } = commandLine();
   const url = URL.parse(positionals[0] ?? "");
   if (!url || positionals.length !== 1) {
-    throw new Failure("usage: play.mjs [--native] [--rate 2] [--longest SECONDS] <signed URL, or a watch page's URL>");
+    throw new Failure(
+      "usage: play.mjs [--native] [--rate 2] [--longest SECONDS] <signed URL, or a watch page's URL>",
+    );
   }
   const page = url.pathname.endsWith(".m3u8") ? await servePage({ signedUrl: positionals[0] }) : undefined;
   try {

@@ -6,7 +6,9 @@ import { fileURLToPath } from "node:url";
 
 const [major, minor] = process.versions.node.split(".").map(Number);
 if (major < 22 || (major === 22 && minor < 12)) {
-  console.error(`error: this is Node ${process.versions.node}, and wrangler needs 22.12: \`make setup\` brings one`);
+  console.error(
+    `error: this is Node ${process.versions.node}, and wrangler needs 22.12: \`make setup\` brings one`,
+  );
   process.exit(1);
 }
 

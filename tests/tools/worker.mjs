@@ -82,14 +82,17 @@ async function varsIn(file) {
   return vars;
 }
 
-/** The dates and flags that decide how workerd behaves, as wrangler.toml has them. Not through wrangler: it takes a second to load. */
+/** What decides how workerd behaves, as wrangler.toml has it. Not through wrangler, which takes a second to load. */
 async function compatibility() {
   const file = made(join(root, "wrangler.toml"), "tests run the Worker as it is deployed");
   const settings = (await readFile(file, "utf8")).split(/^\[/m)[0];
   const date = /^compatibility_date\s*=\s*"([^"]+)"/m.exec(settings)?.[1];
   if (!date) throw new Failure(`${file} has no compatibility_date before its first table`);
   const flags = /^compatibility_flags\s*=\s*\[([^\]]*)\]/m.exec(settings)?.[1] ?? "";
-  return { compatibilityDate: date, compatibilityFlags: [...flags.matchAll(/"([^"]+)"/g)].map(([, flag]) => flag) };
+  return {
+    compatibilityDate: date,
+    compatibilityFlags: [...flags.matchAll(/"([^"]+)"/g)].map(([, flag]) => flag),
+  };
 }
 
 process.exitCode = await main().then(() => 0, report);
