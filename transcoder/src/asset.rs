@@ -1,0 +1,248 @@
+//! What an asset is called, and what is said of it in the bucket.
+//!
+//! ```text
+//! assets/<asset>/index.m3u8    the only mutable playlist
+//! assets/<asset>/asset.json    an [`Asset`]: the catalogue is the bucket
+//! assets/<asset>/<generation>/ never changes once it is named
+//! ```
+
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::Path;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The most characters an id may have: a URL with a long signature must stay below 2,000 bytes.
+const LONGEST_ID: usize = 128;
+
+/// Name of an asset: safe as a folder, as part of a key and as part of a URL, without any escaping.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AssetId(String);
+
+impl AssetId {
+    /// The name of a file without its extension, with `-` for everything that an id cannot have.
+    pub fn from_file_name(path: &Path) -> Result<Self, InvalidAssetId> {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let mut id = String::new();
+        for character in stem.chars().take(LONGEST_ID) {
+            match character {
+                _ if is_allowed(character) => id.push(character),
+                _ if id.ends_with('-') => {}
+                _ => id.push('-'),
+            }
+        }
+        let id = id.trim_matches('-');
+        id.parse().map_err(|_| InvalidAssetId::Unnameable(stem.into_owned()))
+    }
+
+    /// Where everything of this asset lies.
+    #[must_use]
+    pub fn folder(&self) -> String {
+        format!("assets/{self}")
+    }
+}
+
+impl FromStr for AssetId {
+    type Err = InvalidAssetId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAssetId> {
+        // `.` and `..` are folders to a file system and disappear from a URL.
+        let is_dots = text == "." || text == "..";
+        if text.is_empty() || text.len() > LONGEST_ID || is_dots || !text.chars().all(is_allowed) {
+            return Err(InvalidAssetId::Malformed(text.to_owned()));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for AssetId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for AssetId {
+    type Error = InvalidAssetId;
+
+    fn try_from(text: String) -> Result<Self, InvalidAssetId> {
+        text.parse()
+    }
+}
+
+impl From<AssetId> for String {
+    fn from(id: AssetId) -> Self {
+        id.0
+    }
+}
+
+fn is_allowed(character: char) -> bool {
+    character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-')
+}
+
+/// A name that cannot be an asset's.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidAssetId {
+    /// It was given.
+    #[error(
+        "`{0}` cannot be an asset id: use 1 to {LONGEST_ID} of the characters A-Z a-z 0-9 . _ - \
+         (and not `.` or `..`)"
+    )]
+    Malformed(String),
+    /// It would have come from a file's name.
+    #[error("no asset id can be made of the file name `{0}`: name one with --asset")]
+    Unnameable(String),
+}
+
+/// Name of one encode of an asset: its time and something to tell it from others of the same second, so that
+/// names sort by age and no two are the same.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(transparent)]
+pub struct Generation(String);
+
+impl Generation {
+    /// The generation that is begun now.
+    #[must_use]
+    pub fn new(now: Timestamp, nonce: u32) -> Self {
+        Self(format!("{}-{nonce:08x}", now.strftime("%Y%m%dt%H%M%Sz")))
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// A number that is another one at every call: every `RandomState` has keys of its own, and the first of a
+/// process come from the operating system. No secret depends on it.
+#[must_use]
+pub fn nonce() -> u32 {
+    let [a, b, c, d, ..] = RandomState::new().build_hasher().finish().to_be_bytes();
+    u32::from_be_bytes([a, b, c, d])
+}
+
+/// `asset.json`: what an asset's folder holds.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Asset {
+    /// What it is called.
+    pub asset: AssetId,
+    /// Whether it can be played.
+    pub state: State,
+    /// The encode that `index.m3u8` names.
+    pub generation: Generation,
+    /// When that encode began.
+    pub created: Timestamp,
+    /// Playing time in seconds.
+    pub duration: f64,
+    /// What it was made of.
+    pub source: Source,
+    /// What a viewer can switch between, as in the playlist.
+    pub renditions: Vec<Rendition>,
+}
+
+/// How far an asset is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It can be played.
+    Ready,
+}
+
+/// What an asset was made of.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Source {
+    /// Its file name.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its playing time in seconds.
+    pub duration: f64,
+    /// Its kind of file, as ffprobe calls it.
+    pub container: String,
+    /// Its picture.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub video: Option<SourceVideo>,
+    /// Codec of its sound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audio_codec: Option<String>,
+}
+
+/// The picture of a source.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct SourceVideo {
+    /// Its codec, as ffprobe calls it.
+    pub codec: String,
+    /// Width as it is shown: upright, in square pixels.
+    pub width: u32,
+    /// Height as it is shown.
+    pub height: u32,
+}
+
+/// One rendition of an asset.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Rendition {
+    /// Its folder.
+    pub name: String,
+    /// Its media playlist, from the asset's folder.
+    pub playlist: String,
+    /// Its codec, in the words of RFC 6381.
+    pub codecs: String,
+    /// Its size in pixels, where it has a picture.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
+    /// Its size in pixels, where it has a picture.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+    /// Pictures a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frame_rate: Option<f64>,
+    /// Language of its sound, a BCP 47 tag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    /// Measured peak, in bits a second.
+    pub peak_bandwidth: u64,
+    /// Measured average, in bits a second.
+    pub average_bandwidth: u64,
+    /// How many segments it has.
+    pub segments: usize,
+    /// What it takes in the bucket.
+    pub bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_safe_in_a_path_and_in_a_url() {
+        for good in ["talk", "a.b_c-D9", "...", "x"] {
+            assert_eq!(good.parse::<AssetId>().unwrap().to_string(), good);
+        }
+        for bad in ["", ".", "..", "a/b", "a b", "a%2fb", "é", "a\\b", "a\0", "a?b", "a#b", &"x".repeat(129)]
+        {
+            assert!(bad.parse::<AssetId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_file_name_is_made_safe() {
+        let named = |path: &str| AssetId::from_file_name(Path::new(path)).map(|id| id.to_string());
+        assert_eq!(named("/films/My Talk (1).final.mp4").unwrap(), "My-Talk-1-.final");
+        assert_eq!(named("Größe.mov").unwrap(), "Gr-e");
+        assert_eq!(named("lesson.mp4").unwrap(), "lesson");
+        assert_eq!(named("видео.mp4"), Err(InvalidAssetId::Unnameable("видео".into())));
+    }
+
+    #[test]
+    fn generations_sort_by_time_and_are_told_apart() {
+        let at = |text: &str, nonce| Generation::new(text.parse().unwrap(), nonce);
+        let first = at("2026-11-22T09:59:59Z", 0xffff_ffff);
+        let second = at("2026-11-22T10:00:00Z", 1);
+        assert_eq!(second.to_string(), "20261122t100000z-00000001");
+        assert!(first < second);
+        assert_ne!(nonce(), nonce());
+    }
+}

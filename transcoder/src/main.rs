@@ -1,0 +1,36 @@
+//! The command line: arguments go to the library, and one line comes back when something is wrong.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use transcoder::{encode, keygen, sign};
+
+/// Turns videos into HLS that plays from a bucket behind the Reelgate edge.
+#[derive(Debug, Parser)]
+#[command(name = "transcoder", version, propagate_version = true, max_term_width = 110)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Encode(encode::Arguments),
+    Sign(sign::Arguments),
+    Keygen(keygen::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Encode(arguments) => arguments.run().map_err(|error| error.to_string()),
+        Command::Sign(arguments) => arguments.run().map_err(|error| error.to_string()),
+        Command::Keygen(arguments) => arguments.run().map_err(|error| error.to_string()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("transcoder: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
