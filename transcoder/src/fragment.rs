@@ -1,11 +1,18 @@
-//! The boxes of fragmented MP4: what is read from them, and the two things in them that are put right.
+//! The boxes of fragmented MP4: what is read from them, and the one thing about them that is put right.
 //!
-//! ffmpeg without edit lists starts every track at 0 *by decoding order*, so a picture that waits for those it
-//! is predicted from is shown late, and lips move after the words. The delay is taken out of every sample's
-//! composition offset (signed, as version 1 of `trun` allows), so the first picture is shown at 0. And `sidx`,
-//! which then would lie, is left out: HLS has no use for it.
+//! Every track starts at 0 *by decoding order*, so a picture that waits for those it is predicted from is shown
+//! late, and lips move after the words. An edit in the initialisation section takes this delay out: the "offset
+//! edit list" of CMAF (§7.5.13), one entry to the end of the track, which browsers, Apple's players and those
+//! built on ffmpeg all heed. The other ways do not work everywhere. Negative composition offsets (ffmpeg's
+//! `+cmaf`) need no edit, but whatever is built on ffmpeg shows such pictures late by the very same delay. Sound
+//! that starts later gains nothing in hls.js, which moves each track so that *decoding* begins at 0. And what
+//! ffmpeg writes as edits by itself begins with an offset for all tracks.
+//!
+//! `sidx` boxes are left out: with an edit, the times in them are wrong, and HLS has no use for them.
 
-use mp4_atom::{Atom, Codec, Decode, Encode, FourCC, Header, Moof, Moov, Sidx, Styp};
+use mp4_atom::{
+    Atom, Codec, Decode, Edts, Elst, ElstEntry, Encode, FourCC, Header, Moof, Moov, Sidx, Styp, Tkhd, Trak,
+};
 
 /// What an initialisation section says.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,7 +93,7 @@ pub struct Segment {
     /// Whether it can be decoded from its beginning.
     pub starts_with_key_frame: bool,
     /// How long its first sample, which is the first one shown, waits after it was decoded, in ticks.
-    pub delay: i64,
+    pub delay: u64,
 }
 
 impl Segment {
@@ -112,7 +119,9 @@ impl Segment {
         for sample in track.trun.iter().flat_map(|run| run.samples.iter()) {
             if self.samples == 0 {
                 self.starts_with_key_frame = sample.flags.unwrap_or(default_flags) & IS_NO_KEY_FRAME == 0;
-                self.delay = sample.cts.unwrap_or(0);
+                let delay = u64::try_from(sample.cts.unwrap_or(0));
+                self.delay =
+                    delay.map_err(|_| Malformed::Missing("a first sample that waits to be shown"))?;
             }
             self.samples += 1;
             self.duration += u64::from(sample.duration.unwrap_or(default_duration));
@@ -133,60 +142,49 @@ impl Segment {
     }
 }
 
-/// The bytes of a segment as they are published: everything shown `delay` ticks earlier, fragments numbered from
-/// `number` on. Where `continues` is set, they can be added to those of the segment before.
-pub fn rewritten(bytes: &[u8], delay: i64, number: u32, continues: bool) -> Result<Vec<u8>, Malformed> {
-    let mut written = Vec::with_capacity(bytes.len());
-    let mut number = number;
+/// An initialisation section with an edit that skips the first `delay` ticks.
+pub fn with_edit(init: &[u8], delay: u64) -> Result<Vec<u8>, Malformed> {
+    if delay == 0 {
+        return Ok(init.to_vec());
+    }
+    // A duration of 0 means: to the end, however many fragments follow.
+    let entry = ElstEntry { segment_duration: 0, media_time: Some(delay), media_rate: 1.into() };
+    let mut edit = Vec::new();
+    Edts { elst: Some(Elst { entries: vec![entry] }) }.encode(&mut edit)?;
+    // Inserted rather than decoded and encoded, so that everything else stays as it is.
+    insert_after(init, &[Moov::KIND, Trak::KIND, Tkhd::KIND], &edit)
+}
+
+fn insert_after(bytes: &[u8], path: &[FourCC], addition: &[u8]) -> Result<Vec<u8>, Malformed> {
+    let mut written = Vec::with_capacity(bytes.len() + addition.len());
     for part in boxes(bytes)? {
-        match part.kind {
-            Sidx::KIND => {}
-            Styp::KIND if continues => {}
-            Moof::KIND => {
-                let mut moof = Moof::decode(&mut &*part.bytes)?;
-                moof.mfhd.sequence_number = number;
-                number = number.saturating_add(1);
-                show_earlier(&mut moof, delay);
-                move_data(&mut moof, part.bytes.len())?;
-                moof.encode(&mut written)?;
+        match path {
+            [last] if part.kind == *last => written.extend([part.bytes, addition].concat()),
+            [outer, inner @ ..] if part.kind == *outer && !inner.is_empty() => {
+                let body = insert_after(part.body, inner, addition)?;
+                Header { kind: part.kind, size: Some(body.len()) }.encode(&mut written)?;
+                written.extend(body);
             }
-            _ => written.extend_from_slice(part.bytes),
+            _ => written.extend(part.bytes),
         }
     }
     Ok(written)
 }
 
-fn show_earlier(moof: &mut Moof, delay: i64) {
-    if delay == 0 {
-        return;
-    }
-    for run in moof.traf.iter_mut().flat_map(|track| &mut track.trun) {
-        let mut samples: Vec<_> = run.samples.iter().collect();
-        for sample in &mut samples {
-            sample.cts = Some(sample.cts.unwrap_or(0) - delay);
-        }
-        run.samples = samples.into();
-    }
+/// The bytes of a segment as they are published. Where it `continues` one, they can be added to the bytes of that.
+pub fn cleaned(bytes: &[u8], continues: bool) -> Result<Vec<u8>, Malformed> {
+    let is_kept = |part: &Part| part.kind != Sidx::KIND && !(continues && part.kind == Styp::KIND);
+    let parts = boxes(bytes)?.into_iter().filter(is_kept).map(|part| part.bytes);
+    Ok(parts.collect::<Vec<_>>().concat())
 }
 
-/// Samples are found by their distance from the beginning of the moof, which may have grown.
-fn move_data(moof: &mut Moof, length_before: usize) -> Result<(), Malformed> {
-    let mut encoded = Vec::new();
-    moof.encode(&mut encoded)?;
-    let too_large = |_| Malformed::Missing("a sensible size");
-    let before = i64::try_from(length_before).map_err(too_large)?;
-    let growth = i64::try_from(encoded.len()).map_err(too_large)? - before;
-    for run in moof.traf.iter_mut().flat_map(|track| &mut track.trun) {
-        let offset = run.data_offset.ok_or(Malformed::Missing("data offset"))?;
-        run.data_offset = Some(i32::try_from(i64::from(offset) + growth).map_err(too_large)?);
-    }
-    Ok(())
-}
-
-/// A box with its header.
+/// A box.
 struct Part<'a> {
     kind: FourCC,
+    /// With its header.
     bytes: &'a [u8],
+    /// Without.
+    body: &'a [u8],
 }
 
 fn boxes(mut bytes: &[u8]) -> Result<Vec<Part<'_>>, Malformed> {
@@ -197,7 +195,7 @@ fn boxes(mut bytes: &[u8]) -> Result<Vec<Part<'_>>, Malformed> {
         let header_length = bytes.len() - rest.len();
         let length = header.size.map_or(bytes.len(), |size| size.saturating_add(header_length));
         let (part, rest) = bytes.split_at_checked(length).ok_or(Malformed::CutOff)?;
-        parts.push(Part { kind: header.kind, bytes: part });
+        parts.push(Part { kind: header.kind, bytes: part, body: &part[header_length..] });
         bytes = rest;
     }
     Ok(parts)
@@ -212,7 +210,7 @@ pub enum Malformed {
     /// Something that must be there is not.
     #[error("it lacks {0}")]
     Missing(&'static str),
-    /// A box cannot be read or written.
+    /// A box cannot be read.
     #[error(transparent)]
     Box(#[from] mp4_atom::Error),
 }

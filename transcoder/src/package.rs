@@ -189,18 +189,16 @@ impl Encoded {
             media.push(MediaFile { key: format!("{base}/{}/{name}", self.name), path, bytes });
             Ok(bytes)
         };
-        add(INIT.to_owned(), &self.init_bytes)?;
-
-        // The same for all, or pictures would change places.
         let delay = self.cuts.first().map_or(0, |cut| cut.segment.delay);
+        add(
+            INIT.to_owned(),
+            &fragment::with_edit(&self.init_bytes, delay).map_err(malformed(Path::new(INIT)))?,
+        )?;
         let mut measured = Vec::with_capacity(self.cuts.len());
-        let mut number = 1;
         for (i, Cut { files, segment }) in self.cuts.iter().enumerate() {
             let mut bytes = Vec::new();
             for (k, path) in files.iter().enumerate() {
-                let written = fragment::rewritten(&read(path)?, delay, number, k > 0);
-                bytes.append(&mut written.map_err(malformed(path))?);
-                number += 1;
+                bytes.append(&mut fragment::cleaned(&read(path)?, k > 0).map_err(malformed(path))?);
                 // Under its old name it would only take room twice.
                 fs::remove_file(path).map_err(failed(path))?;
             }

@@ -108,11 +108,11 @@ pub fn arguments(plan: &Plan) -> Vec<OsString> {
         let group = if plan.video.is_some() { ",agroup:audio" } else { "" };
         streams.push(format!("a:0{group},name:{AUDIO}"));
     }
-    // `cmaf` leaves out edit lists, which not every player heeds; what they would have said is put right in
-    // `package`. The queue holds what one stream writes before another begins.
+    // No edit lists, for they would come out wrong here: see `fragment`. The queue holds what one stream writes
+    // before another begins.
     line.extend(words(&format!(
         "-max_muxing_queue_size 4096 -f hls -hls_time {} -hls_playlist_type vod -hls_segment_type fmp4 \
-         -hls_flags independent_segments -hls_segment_options movflags=+cmaf \
+         -hls_flags independent_segments -hls_segment_options use_editlist=0 \
          -hls_fmp4_init_filename init.mp4 -var_stream_map",
         seconds(plan.segment())
     )));
@@ -304,7 +304,7 @@ mod tests {
              -g 60 -keyint_min 60 -sc_threshold 0 -flags +cgop \
              -map [a] -c:a aac -b:a 128k -ac 2 -ar 48000 \
              -max_muxing_queue_size 4096 -f hls -hls_time 6.006000 -hls_playlist_type vod \
-             -hls_segment_type fmp4 -hls_flags independent_segments -hls_segment_options movflags=+cmaf \
+             -hls_segment_type fmp4 -hls_flags independent_segments -hls_segment_options use_editlist=0 \
              -hls_fmp4_init_filename init.mp4 -var_stream_map \
              v:0,agroup:audio,name:720p v:1,agroup:audio,name:480p v:2,agroup:audio,name:360p \
              a:0,agroup:audio,name:audio \
