@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -132,7 +132,14 @@ pub async fn probe(path: &Path) -> Result<Source, Error> {
     // ffmpeg runs elsewhere.
     let path = std::path::absolute(path).map_err(|error| refusal(Reason::Unreadable(error)))?;
 
-    let json = ffprobe(&path, &["-show_format", "-show_streams", "-of", "json"]).await.map_err(refusal)?;
+    let questions = ["-show_format", "-show_streams", "-of", "json"];
+    let json = ffprobe(&path, &questions).await.map_err(|reason| match reason {
+        // To ffprobe, whatever is called .mp4 is one.
+        Reason::Truncated if !begins_like_mp4(&path) => {
+            refusal(Reason::NotVideo("in spite of its name".to_owned()))
+        }
+        reason => refusal(reason),
+    })?;
     let report = serde_json::from_slice(&json).map_err(|error| refusal(Reason::Report(error.to_string())))?;
     let (mut source, is_measured) = read(&report, &path, metadata.len()).map_err(refusal)?;
     if !is_measured {
@@ -145,6 +152,13 @@ pub async fn probe(path: &Path) -> Result<Source, Error> {
         }
     }
     Ok(source)
+}
+
+/// Whether the first box of a file is one that MP4 and `QuickTime` files begin with.
+fn begins_like_mp4(path: &Path) -> bool {
+    let mut head = [0; 8];
+    let is_read = std::fs::File::open(path).is_ok_and(|mut file| file.read_exact(&mut head).is_ok());
+    is_read && [b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"].iter().any(|kind| head.ends_with(*kind))
 }
 
 async fn ffprobe(path: &Path, questions: &[&str]) -> Result<Vec<u8>, Reason> {

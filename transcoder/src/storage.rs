@@ -33,6 +33,9 @@ const PUTS_AT_ONCE: usize = 8;
 /// for, and on most machines nobody answers.
 const CHECK_TIME: Duration = Duration::from_secs(20);
 
+/// Where credentials are asked for that are not in the environment.
+const METADATA_SERVICE: &str = "169.254.169.254";
+
 /// A put is tried again on a 5xx and on a broken connection, this often and for so long.
 const RETRIES: usize = 6;
 const RETRY_TIME: Duration = Duration::from_mins(2);
@@ -277,7 +280,10 @@ impl Store {
                 object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. },
             ) => Error::Refused { place, reason: code(&reason) },
             _ if reason.contains("NoSuchBucket") => Error::NoBucket { place },
-            _ if self.lacks_credentials() => Error::NoCredentials { place },
+            // The machine's own service was asked for them, in vain.
+            _ if self.lacks_credentials() && reason.contains(METADATA_SERVICE) => {
+                Error::NoCredentials { place }
+            }
             _ => Error::Access { place, reason },
         }
     }
@@ -443,4 +449,217 @@ pub enum Error {
         /// What is left.
         left: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use async_trait::async_trait;
+    use futures_util::stream::BoxStream;
+    use object_store::memory::InMemory;
+    use object_store::{
+        CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, PutMultipartOptions,
+        PutResult, Result as StoreResult,
+    };
+
+    use super::*;
+    use crate::asset::{Asset, Source, State};
+    use crate::package::MediaFile;
+
+    /// A bucket that writes down what is put and deleted, and refuses what it is told to refuse.
+    #[derive(Debug, Default)]
+    struct Recorder {
+        bucket: InMemory,
+        log: Mutex<Vec<String>>,
+        refused: Option<&'static str>,
+    }
+
+    impl fmt::Display for Recorder {
+        fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("recorder")
+        }
+    }
+
+    #[async_trait]
+    impl ObjectStore for Recorder {
+        async fn put_opts(
+            &self,
+            key: &Key,
+            payload: PutPayload,
+            options: PutOptions,
+        ) -> StoreResult<PutResult> {
+            let attribute =
+                |name| options.attributes.get(&name).map_or("-", |value| value.as_ref()).to_owned();
+            let (kind, cache) = (attribute(Attribute::ContentType), attribute(Attribute::CacheControl));
+            self.log.lock().unwrap().push(format!("put {key} {kind} {cache}"));
+            // The worst kind of failure: it was carried out, but nobody hears of it.
+            let done = self.bucket.put_opts(key, payload, options).await;
+            match self.refused {
+                Some(refused) if key.as_ref().ends_with(refused) => {
+                    Err(object_store::Error::Generic { store: "recorder", source: "out of order".into() })
+                }
+                _ => done,
+            }
+        }
+
+        async fn put_multipart_opts(
+            &self,
+            key: &Key,
+            options: PutMultipartOptions,
+        ) -> StoreResult<Box<dyn MultipartUpload>> {
+            self.bucket.put_multipart_opts(key, options).await
+        }
+
+        async fn get_opts(&self, key: &Key, options: GetOptions) -> StoreResult<GetResult> {
+            self.bucket.get_opts(key, options).await
+        }
+
+        fn delete_stream(
+            &self,
+            keys: BoxStream<'static, StoreResult<Key>>,
+        ) -> BoxStream<'static, StoreResult<Key>> {
+            self.bucket.delete_stream(keys)
+        }
+
+        fn list(&self, prefix: Option<&Key>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
+            self.bucket.list(prefix)
+        }
+
+        async fn list_with_delimiter(&self, prefix: Option<&Key>) -> StoreResult<ListResult> {
+            self.bucket.list_with_delimiter(prefix).await
+        }
+
+        async fn copy_opts(&self, from: &Key, to: &Key, options: CopyOptions) -> StoreResult<()> {
+            self.bucket.copy_opts(from, to, options).await
+        }
+    }
+
+    fn store(recorder: &Arc<Recorder>) -> Store {
+        let place = Place::Bucket { name: "media".into(), endpoint: None };
+        Store { objects: Arc::clone(recorder) as Arc<dyn ObjectStore>, prefix: "films".into(), place }
+    }
+
+    /// A package with one file, and the folder that the file is in.
+    fn package(second: &str) -> (Package, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let path: PathBuf = folder.path().join("00001.m4s");
+        fs::write(&path, "media").unwrap();
+        let asset: AssetId = "a".parse().unwrap();
+        let now: jiff::Timestamp = format!("2026-11-22T10:00:{second}Z").parse().unwrap();
+        let generation = Generation::new(now, 1);
+        let base = format!("assets/a/{generation}/360p");
+        let description = Asset {
+            asset: asset.clone(),
+            state: State::Ready,
+            generation: generation.clone(),
+            created: now,
+            duration: 6.0,
+            source: Source {
+                name: "a.mp4".into(),
+                bytes: 1,
+                duration: 6.0,
+                container: "mov".into(),
+                video: None,
+                audio_codec: None,
+            },
+            renditions: Vec::new(),
+        };
+        let package = Package {
+            asset,
+            generation,
+            media: ["init.mp4", "00001.m4s", "00002.m4s"]
+                .map(|name| MediaFile { key: format!("{base}/{name}"), path: path.clone(), bytes: 5 })
+                .into(),
+            playlists: vec![(format!("{base}/index.m3u8"), "media playlist".into())],
+            multivariant: format!("playlist {second}"),
+            description,
+        };
+        (package, folder)
+    }
+
+    async fn objects(recorder: &Recorder) -> Vec<String> {
+        let found: Vec<ObjectMeta> = recorder.bucket.list(None).try_collect().await.unwrap();
+        let mut keys: Vec<_> = found.into_iter().map(|object| object.location.to_string()).collect();
+        keys.sort();
+        keys
+    }
+
+    #[tokio::test]
+    async fn what_is_named_is_there_before_what_names_it() {
+        let recorder = Arc::new(Recorder::default());
+        let (package, _folder) = package("00");
+        store(&recorder).publish(&package, &(), &CancellationToken::new()).await.unwrap();
+        let mut log = std::mem::take(&mut *recorder.log.lock().unwrap());
+        log[..3].sort();
+        let base = "put films/assets/a";
+        let generation = format!("{base}/20261122t100000z-00000001/360p");
+        assert_eq!(
+            log,
+            [
+                format!("{generation}/00001.m4s video/iso.segment max-age=31536000, immutable"),
+                format!("{generation}/00002.m4s video/iso.segment max-age=31536000, immutable"),
+                format!("{generation}/init.mp4 video/mp4 max-age=31536000, immutable"),
+                format!("{generation}/index.m3u8 application/vnd.apple.mpegurl max-age=31536000, immutable"),
+                format!("{base}/asset.json application/json no-cache"),
+                format!("{base}/index.m3u8 application/vnd.apple.mpegurl no-cache"),
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn whatever_fails_the_store_is_as_it_was() {
+        let mut recorder = Arc::new(Recorder::default());
+        let (first, _folder) = package("01");
+        store(&recorder).publish(&first, &(), &CancellationToken::new()).await.unwrap();
+        let before = objects(&recorder).await;
+        for refused in ["00002.m4s", "360p/index.m3u8", "asset.json", "a/index.m3u8"] {
+            Arc::get_mut(&mut recorder).unwrap().refused = Some(refused);
+            let (second, _folder) = package("02");
+            let error = store(&recorder).publish(&second, &(), &CancellationToken::new()).await.unwrap_err();
+            if matches!(refused, "asset.json" | "a/index.m3u8") {
+                // Here putting back fails as well; then what it may name must stay.
+                assert!(error.to_string().contains("everything it may name was left"), "{error}");
+                assert!(objects(&recorder).await.len() > before.len());
+                continue;
+            }
+            assert!(error.to_string().ends_with("what had been put was removed"), "{error}");
+            assert_eq!(objects(&recorder).await, before, "{refused}");
+            let playlist = store(&recorder).get("assets/a/index.m3u8").await.unwrap();
+            assert_eq!(playlist.unwrap(), b"playlist 01");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_first_publication_that_fails_leaves_nothing() {
+        let recorder = Arc::new(Recorder { refused: Some("a/index.m3u8"), ..Recorder::default() });
+        let (package, _folder) = package("00");
+        let error = store(&recorder).publish(&package, &(), &CancellationToken::new()).await.unwrap_err();
+        assert!(error.to_string().contains("out of order; nothing was published"), "{error}");
+        assert_eq!(objects(&recorder).await, Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn cancelled_it_takes_everything_back() {
+        let recorder = Arc::new(Recorder::default());
+        let cancel = CancellationToken::new();
+        cancel.cancel();
+        let (package, _folder) = package("00");
+        let error = store(&recorder).publish(&package, &(), &cancel).await.unwrap_err();
+        assert!(error.to_string().starts_with("stopped; nothing was published"), "{error}");
+        assert_eq!(objects(&recorder).await, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_place_is_a_folder_or_a_bucket() {
+        let open = |target: &str| Store::open(target, &Access::default());
+        let bucket = open("s3://media/films/2026/").unwrap();
+        assert_eq!(bucket.key("assets/a/index.m3u8"), "films/2026/assets/a/index.m3u8");
+        assert_eq!(open("s3://media").unwrap().key("x"), "x");
+        for bad in ["", "s3://", "s3:///x", "s3://media/../x", "s3://me dia", "gs://media", "https://a/b"] {
+            assert!(matches!(open(bad), Err(Error::Target(_))), "{bad}");
+        }
+        let access = Access { endpoint: Some("127.0.0.1:9000".into()), region: None };
+        assert!(matches!(Store::open("s3://media", &access), Err(Error::Endpoint(_))));
+    }
 }

@@ -1,0 +1,159 @@
+//! What the tests beside this folder share: clips that ffmpeg makes, and what ffprobe says of what we made.
+
+#![allow(dead_code, reason = "every test file is a program of its own and uses its part of this")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+use transcoder::encoder::Encoder;
+use transcoder::storage::{Access, Store};
+use transcoder::{CancellationToken, Error, Job};
+
+/// A folder with sources, and one that is published to.
+pub(crate) struct Studio {
+    folder: TempDir,
+}
+
+/// What was published of one source.
+pub(crate) struct Published {
+    /// The bucket.
+    pub(crate) root: PathBuf,
+    /// The asset's folder.
+    pub(crate) asset: PathBuf,
+    /// The multivariant playlist.
+    pub(crate) multivariant: String,
+}
+
+impl Studio {
+    pub(crate) fn new() -> Self {
+        Self { folder: TempDir::new().unwrap() }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Has ffmpeg make a source, from arguments as typed. `PICTURE` and `SOUND` are four seconds of each.
+    pub(crate) fn clip(&self, name: &str, arguments: &str) -> PathBuf {
+        let arguments = arguments
+            .replace("PICTURE", "-f lavfi -i testsrc2=s=320x180:r=30:d=4")
+            .replace("SOUND", "-f lavfi -i sine=440:r=44100:d=4");
+        let path = self.path(name);
+        let output = Command::new("ffmpeg")
+            .args(["-v", "error", "-nostdin", "-y"])
+            .args(arguments.split_whitespace())
+            .args(["-preset", "ultrafast"].iter().filter(|_| arguments.contains("libx264")))
+            .arg(&path)
+            .output()
+            .expect("the tests need ffmpeg: `apt-get install ffmpeg`");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        path
+    }
+
+    /// Encodes and publishes a source as asset `a`.
+    pub(crate) async fn publish(&self, input: &Path) -> Result<Published, Error> {
+        let root = self.path("media");
+        let store = Store::open(root.to_str().unwrap(), &Access::default())?;
+        let job = Job { input: input.to_owned(), asset: "a".parse().unwrap(), encoder: Encoder::Ffmpeg };
+        let now = "2026-11-22T10:00:00Z".parse().unwrap();
+        let published = transcoder::encode(&job, &store, now, &(), &CancellationToken::new()).await?;
+        assert_eq!(published.playlist, "assets/a/index.m3u8");
+        let multivariant = std::fs::read_to_string(root.join(&published.playlist)).unwrap();
+        let asset = root.join("assets/a");
+        Ok(Published { root, asset, multivariant })
+    }
+
+    /// Runs the command line with these arguments; it publishes to a folder unless they say otherwise.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_transcoder"));
+        command.arg("encode").args(arguments).env("REELGATE_TO", self.path("media"));
+        // Where it leaves something behind, it is found here.
+        std::fs::create_dir_all(self.path("temporary")).unwrap();
+        command.env("TMPDIR", self.path("temporary"));
+        command
+    }
+
+    /// Everything that lies in the bucket and in the temporary folder.
+    pub(crate) fn leftovers(&self) -> Vec<PathBuf> {
+        let mut found = files(&self.path("media"));
+        found.extend(files(&self.path("temporary")));
+        found
+    }
+}
+
+impl Published {
+    /// Names of the renditions, as the playlist has them, with their size in pixels.
+    pub(crate) fn sizes(&self) -> Vec<String> {
+        let attribute = "RESOLUTION=";
+        let sizes = self.multivariant.lines().filter_map(|line| line.split_once(attribute));
+        let mut sizes: Vec<_> = sizes.map(|(_, rest)| rest.split(',').next().unwrap().to_owned()).collect();
+        sizes.sort_by_key(|size| std::cmp::Reverse(size.split('x').next().unwrap().parse::<u32>().unwrap()));
+        sizes
+    }
+
+    /// The media playlist of a rendition.
+    pub(crate) fn playlist(&self, rendition: &str) -> PathBuf {
+        let found = files(&self.asset);
+        let end = format!("{rendition}/index.m3u8");
+        found.into_iter().find(|path| path.ends_with(&end)).unwrap_or_else(|| panic!("no {rendition}"))
+    }
+
+    pub(crate) fn renditions(&self) -> Vec<String> {
+        let playlists = files(&self.asset).into_iter().filter(|path| path.ends_with("index.m3u8"));
+        let folders = playlists.map(|path| path.parent().unwrap().file_name().unwrap().to_owned());
+        folders.map(|name| name.into_string().unwrap()).filter(|name| name != "a").collect()
+    }
+}
+
+/// Presentation times in seconds of a rendition's packets, those of key frames only if so wished.
+pub(crate) fn times(playlist: &Path, key_frames_only: bool) -> Vec<f64> {
+    let output = ffprobe(playlist, "packet=pts_time,flags");
+    let mut times: Vec<f64> = output
+        .lines()
+        .filter_map(|line| line.split_once(','))
+        .filter(|(_, flags)| !key_frames_only || flags.starts_with('K'))
+        .map(|(time, _)| time.parse().unwrap())
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times
+}
+
+pub(crate) fn ffprobe(path: &Path, entries: &str) -> String {
+    let output = Command::new("ffprobe")
+        .args(["-v", "error", "-of", "csv=p=0", "-show_entries", entries])
+        .arg(path)
+        .output()
+        .expect("the tests need ffprobe: `apt-get install ffmpeg`");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The durations in a media playlist.
+pub(crate) fn durations(playlist: &Path) -> Vec<f64> {
+    let text = std::fs::read_to_string(playlist).unwrap();
+    let lines = text.lines().filter_map(|line| line.strip_prefix("#EXTINF:"));
+    lines.map(|line| line.trim_end_matches(',').parse().unwrap()).collect()
+}
+
+/// All files below a folder, by name.
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.insert(path);
+            }
+        }
+    }
+    found.into_iter().collect()
+}
