@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 use http::StatusCode;
 use tests::{Gate, gates, keys, now, run, tool};
+use transcoder::sign::KeyPair;
 
 static GATES: LazyLock<[Box<dyn Gate>; 2]> = LazyLock::new(|| gates(&[("assets/a/1.m4s", b"one")]));
 
@@ -100,6 +101,37 @@ fn botocore_signs_in_both_forms() {
         let url = format!("{}/assets/a/1.m4s", gate.url());
         assert_opens(&**gate, &botocore(&url, "", now() + 600));
         assert_opens(&**gate, &botocore(&url, &format!("{}/assets/a/*", gate.url()), now() + 600));
+    }
+}
+
+#[test]
+fn any_pem_that_openssl_writes_is_read_or_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, arguments: &str| {
+        let _ = run(Command::new("openssl")
+            .args(arguments.split(' '))
+            .arg("-out")
+            .arg(name)
+            .current_dir(folder.path()));
+        KeyPair::load("K1", &folder.path().join(name)).map_err(|error| error.to_string())
+    };
+    assert!(write("pkcs8.pem", "genrsa 2048").is_ok());
+    assert!(write("pkcs1.pem", "rsa -traditional -in pkcs8.pem").is_ok());
+    for (name, arguments, problem) in [
+        ("encrypted8.pem", "pkcs8 -topk8 -in pkcs8.pem -passout pass:secret", "protected by a pass phrase"),
+        (
+            "encrypted1.pem",
+            "rsa -traditional -in pkcs8.pem -aes128 -passout pass:secret",
+            "protected by a pass phrase",
+        ),
+        ("public.pem", "pkey -in pkcs8.pem -pubout", "is a public key"),
+        ("short.pem", "genrsa 1024", "1024 bits"),
+        ("ec.pem", "ecparam -name prime256v1 -genkey -noout", "an EC key"),
+        ("ec8.pem", "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256", "no RSA private key"),
+        ("key.der", "rsa -in pkcs8.pem -outform DER", "UTF-8"),
+    ] {
+        let error = write(name, arguments).unwrap_err();
+        assert!(error.contains(problem) && !error.contains('\n'), "{name}: {error}");
     }
 }
 
