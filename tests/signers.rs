@@ -115,7 +115,7 @@ fn any_pem_that_openssl_writes_is_read_or_explained() {
             .current_dir(folder.path()));
         KeyPair::load("K1", &folder.path().join(name)).map_err(|error| error.to_string())
     };
-    assert!(write("pkcs8.pem", "genrsa 2048").is_ok());
+    assert!(write("pkcs8.pem", "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048").is_ok());
     assert!(write("pkcs1.pem", "rsa -traditional -in pkcs8.pem").is_ok());
     for (name, arguments, problem) in [
         ("encrypted8.pem", "pkcs8 -topk8 -in pkcs8.pem -passout pass:secret", "protected by a pass phrase"),
@@ -125,7 +125,7 @@ fn any_pem_that_openssl_writes_is_read_or_explained() {
             "protected by a pass phrase",
         ),
         ("public.pem", "pkey -in pkcs8.pem -pubout", "is a public key"),
-        ("short.pem", "genrsa 1024", "1024 bits"),
+        ("short.pem", "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024", "1024 bits"),
         ("ec.pem", "ecparam -name prime256v1 -genkey -noout", "an EC key"),
         ("ec8.pem", "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256", "no RSA private key"),
         ("key.der", "rsa -in pkcs8.pem -outform DER", "UTF-8"),
