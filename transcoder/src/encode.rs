@@ -23,8 +23,9 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// the path of its URL at the edge. Progress goes to standard error. Ctrl-C stops it and takes back what it put.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Credentials for s3:// come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if need be, AWS_SESSION_TOKEN,
-or from the machine's role. For R2: --endpoint https://<account>.r2.cloudflarestorage.com --region auto.
+Credentials for s3:// come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if need be,
+AWS_SESSION_TOKEN, or else from the machine's role.
+For R2: --endpoint https://<account>.r2.cloudflarestorage.com --region auto
 
 Examples:
   transcoder encode lesson.mov --to ./media
