@@ -157,7 +157,7 @@ impl Phase {
 
 impl Display {
     fn new() -> Self {
-        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+        let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template("{msg:>10} {wide_bar} {percent:>3} %, {eta} left");
         bar.set_style(style.expect("the template is well formed"));
         let now = Instant::now();
@@ -174,12 +174,16 @@ impl Display {
             }
             return;
         }
-        if self.bar.message() != phase.name() {
-            self.bar.set_message(phase.name());
+        // A bar of nothing is shown as full, so the first thing it learns is how long it is.
+        let is_new = self.bar.message() != phase.name();
+        if is_new {
             self.bar.reset();
         }
         self.bar.set_length(total);
         self.bar.set_position(done);
+        if is_new {
+            self.bar.set_message(phase.name());
+        }
     }
 }
 
