@@ -9,7 +9,7 @@
 //! Deciding *what* to make ([`plan`], by the [`ladder`]) is separate from making it ([`encoder`]), so that every
 //! encoder makes the same thing and the decision can be tested without any. What an encoder leaves is only
 //! believed as far as it was measured: the boxes are read ([`fragment`]), and every word of every playlist
-//! ([`playlist`]) comes from them. [`encode`] is all of it, in order.
+//! ([`playlist`]) comes from them. [`encode()`] is all of it, in order.
 
 pub mod asset;
 pub mod encode;
