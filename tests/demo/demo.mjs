@@ -19,7 +19,7 @@ import { servePage } from "./page.mjs";
 import { Processes, words } from "./processes.mjs";
 
 const folder = join(root, "target/demo");
-const transcoder = join(root, "target/release/transcoder");
+const transcoder = join(root, "target/debug/transcoder");
 const INSTALL_FFMPEG = "install it with `apt-get install ffmpeg` or `brew install ffmpeg`";
 const LIFETIME = "2h";
 const VIDEOS_KEPT = 3;
@@ -31,7 +31,7 @@ const CHECKED_SECONDS = 90;
 async function main(processes, interrupted) {
   const settings = settingsFrom(process.env);
   await Promise.all([mustBeFree("PORT", settings.port), mustBeFree("PAGE_PORT", settings.pagePort)]);
-  made(transcoder, "build it with `cargo build --release -p transcoder`");
+  made(transcoder, "build it with `cargo build -p transcoder`");
 
   const keys = await keyPair(processes);
   const video = settings.video ?? (await clip(processes));

@@ -18,13 +18,14 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// Encode one video and publish it as HLS
 ///
 /// Makes every size up to the source's own (1080p, 720p, 480p, 360p), 6-second segments of fragmented MP4, and
-/// publishes them as assets/<ID>/ to a folder or a bucket: the segments first and the playlist last, so that an
+/// publishes them as assets/ID/ to a folder or a bucket: the segments first and the playlist last, so that an
 /// earlier encode of the same asset plays on until the new one is complete. Prints the playlist's key, which is
 /// the path of its URL at the edge. Progress goes to standard error. Ctrl-C stops it and takes back what it put.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Credentials for s3:// come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if need be, AWS_SESSION_TOKEN,
-or from the machine's role. For R2: --endpoint https://<account>.r2.cloudflarestorage.com --region auto.
+Credentials for s3:// come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if need be,
+AWS_SESSION_TOKEN, or else from the machine's role.
+For R2: --endpoint https://<account>.r2.cloudflarestorage.com --region auto
 
 Examples:
   transcoder encode lesson.mov --to ./media
@@ -137,6 +138,7 @@ struct Line {
     phase: Phase,
     begun: Instant,
     written: Option<Instant>,
+    is_complete: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -156,11 +158,11 @@ impl Phase {
 
 impl Display {
     fn new() -> Self {
-        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+        let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template("{msg:>10} {wide_bar} {percent:>3} %, {eta} left");
         bar.set_style(style.expect("the template is well formed"));
         let now = Instant::now();
-        let line = Line { phase: Phase::Encoding, begun: now, written: None };
+        let line = Line { phase: Phase::Encoding, begun: now, written: None, is_complete: false };
         let lines = bar.is_hidden().then(|| Mutex::new(line));
         Self { bar, lines }
     }
@@ -173,12 +175,16 @@ impl Display {
             }
             return;
         }
-        if self.bar.message() != phase.name() {
-            self.bar.set_message(phase.name());
+        // A bar of nothing is shown as full, so the first thing it learns is how long it is.
+        let is_new = self.bar.message() != phase.name();
+        if is_new {
             self.bar.reset();
         }
         self.bar.set_length(total);
         self.bar.set_position(done);
+        if is_new {
+            self.bar.set_message(phase.name());
+        }
     }
 }
 
@@ -186,12 +192,13 @@ impl Line {
     /// A line, if it is time for one.
     fn next(&mut self, phase: Phase, done: u64, total: u64, now: Instant) -> Option<String> {
         if phase != self.phase {
-            *self = Self { phase, begun: now, written: None };
+            *self = Self { phase, begun: now, written: None, is_complete: false };
         }
         let is_due = self.written.is_none_or(|written| now.duration_since(written) >= LINE_EVERY);
-        if !is_due && done < total {
+        if self.is_complete || (!is_due && done < total) {
             return None;
         }
+        self.is_complete = done >= total;
         self.written = Some(now);
         let percent = done.saturating_mul(100).checked_div(total).unwrap_or(100);
         let left = total.saturating_sub(done);
@@ -230,12 +237,13 @@ mod tests {
     #[test]
     fn a_log_gets_a_line_now_and_then() {
         let begun = Instant::now();
-        let mut line = Line { phase: Phase::Encoding, begun, written: None };
+        let mut line = Line { phase: Phase::Encoding, begun, written: None, is_complete: false };
         let mut at = |phase, done, seconds| line.next(phase, done, 100, begun + Duration::from_secs(seconds));
         assert_eq!(at(Phase::Encoding, 1, 1).unwrap(), "encoding: 1 %, about 99 s left");
         assert_eq!(at(Phase::Encoding, 5, 5), None);
         assert_eq!(at(Phase::Encoding, 50, 20).unwrap(), "encoding: 50 %, about 20 s left");
         assert_eq!(at(Phase::Encoding, 100, 21).unwrap(), "encoding: 100 %");
+        assert_eq!(at(Phase::Encoding, 100, 40), None);
         assert_eq!(at(Phase::Publishing, 10, 22).unwrap(), "publishing: 10 %, about 0 s left");
     }
 }

@@ -23,8 +23,8 @@ pub struct Init {
     pub timescale: u32,
     /// Size of the picture, if it is one.
     pub size: Option<(u32, u32)>,
-    default_duration: u32,
-    default_flags: u32,
+    pub(crate) default_duration: u32,
+    pub(crate) default_flags: u32,
 }
 
 /// Bit of a sample's flags: it cannot be decoded on its own.
@@ -213,4 +213,79 @@ pub enum Malformed {
     /// A box cannot be read.
     #[error(transparent)]
     Box(#[from] mp4_atom::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use mp4_atom::{Mfhd, Tfdt, Tfhd, Traf, Trun, TrunEntry};
+
+    use super::*;
+
+    fn init() -> Init {
+        Init {
+            codecs: "avc1.64001f".into(),
+            timescale: 30_000,
+            size: Some((1280, 720)),
+            default_duration: 1001,
+            default_flags: IS_NO_KEY_FRAME,
+        }
+    }
+
+    /// A fragment as ffmpeg writes it: `styp`, `sidx`, `moof` and an empty `mdat`.
+    fn fragment(start: u64, delays: &[i64], first_flags: u32) -> Vec<u8> {
+        let samples = delays.iter().enumerate().map(|(i, delay)| TrunEntry {
+            flags: (i == 0).then_some(first_flags),
+            cts: Some(*delay),
+            ..TrunEntry::default()
+        });
+        let run = Trun { data_offset: Some(0), samples: samples.collect::<Vec<_>>().into() };
+        let track = Traf {
+            tfhd: Tfhd { track_id: 1, default_base_is_moof: true, ..Tfhd::default() },
+            tfdt: Some(Tfdt { base_media_decode_time: start }),
+            trun: vec![run],
+            ..Traf::default()
+        };
+        let mut bytes = b"\0\0\0\x10stypmsdh\0\0\0\0\0\0\0\x0csidx\0\0\0\0".to_vec();
+        Moof { mfhd: Mfhd { sequence_number: 1 }, traf: vec![track] }.encode(&mut bytes).unwrap();
+        bytes.extend(b"\0\0\0\x08mdat");
+        bytes
+    }
+
+    #[test]
+    fn a_segment_is_measured_by_its_samples() {
+        let segment = Segment::read(&fragment(180_180, &[2002, 5005, 2002, 0], 0), &init()).unwrap();
+        let expected =
+            Segment { start: 180_180, duration: 4004, samples: 4, starts_with_key_frame: true, delay: 2002 };
+        assert_eq!(segment, expected);
+        assert!((init().seconds(segment.start) - 6.006).abs() < 1e-9);
+
+        let late = Segment::read(&fragment(0, &[0], IS_NO_KEY_FRAME), &init()).unwrap();
+        assert!(!late.starts_with_key_frame);
+        assert!(Segment::read(&fragment(0, &[], 0), &init()).is_err());
+        assert!(Segment::read(&fragment(0, &[-1], 0), &init()).is_err());
+        let whole = fragment(0, &[0], 0);
+        assert!(Segment::read(&whole[..whole.len() - 1], &init()).is_err());
+    }
+
+    #[test]
+    fn fragments_add_up_to_one_segment() {
+        let (first, second) = (fragment(0, &[0; 180], 0), fragment(180_180, &[0; 3], 0));
+        let joined = [cleaned(&first, false).unwrap(), cleaned(&second, true).unwrap()].concat();
+        let kinds: Vec<_> = boxes(&joined).unwrap().iter().map(|part| part.kind.to_string()).collect();
+        assert_eq!(kinds, ["styp", "moof", "mdat", "moof", "mdat"]);
+        let [first, second] = [first, second].map(|bytes| Segment::read(&bytes, &init()).unwrap());
+        assert_eq!(Segment::read(&joined, &init()).unwrap(), first.with(second));
+    }
+
+    #[test]
+    fn an_edit_goes_after_the_track_header_and_changes_nothing_else() {
+        // `moov` with a `mvhd`, and a `trak` with a `tkhd` and an `mdia`; bodies do not matter.
+        let before = b"\0\0\0\x08ftyp\0\0\0\x28moov\0\0\0\x08mvhd\0\0\0\x18trak\0\0\0\x08tkhd\0\0\0\x08mdia";
+        let after = with_edit(before, 2002).unwrap();
+        // To the end (0), from tick 2002 (0x7d2), at normal speed.
+        let edit = b"\0\0\0\x24edts\0\0\0\x1celst\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\x07\xd2\0\x01\0\0";
+        let head = b"\0\0\0\x08ftyp\0\0\0\x4cmoov\0\0\0\x08mvhd\0\0\0\x3ctrak\0\0\0\x08tkhd";
+        assert_eq!(after, [head.as_slice(), edit, b"\0\0\0\x08mdia"].concat());
+        assert_eq!(with_edit(before, 0).unwrap(), before);
+    }
 }

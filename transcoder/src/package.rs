@@ -382,3 +382,98 @@ pub enum Error {
         error: io::Error,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A track of 25 pictures or 50 packets a second, in segments of so many ticks.
+    fn track(name: &str, durations: &[u64]) -> Encoded {
+        let is_picture = name != AUDIO;
+        let timescale = if is_picture { 25 } else { 50 };
+        let mut start = 0;
+        let cuts = durations.iter().map(|duration| {
+            let segment = Segment {
+                start,
+                duration: *duration,
+                samples: *duration,
+                starts_with_key_frame: is_picture,
+                delay: 0,
+            };
+            start += duration;
+            Cut { files: vec![PathBuf::from(start.to_string())], segment }
+        });
+        Encoded {
+            name: name.into(),
+            folder: PathBuf::new(),
+            language: None,
+            init_bytes: Vec::new(),
+            cuts: cuts.collect(),
+            init: Init {
+                codecs: String::new(),
+                timescale,
+                size: is_picture.then_some((2, 2)),
+                default_duration: 1,
+                default_flags: 0,
+            },
+        }
+    }
+
+    fn joined(picture: &[u64], sound: &[u64]) -> (Vec<u64>, Vec<u64>) {
+        let mut tracks = [track("360p", picture), track(AUDIO, sound)];
+        join_tails(&mut tracks);
+        let lengths = |track: &Encoded| track.cuts.iter().map(|cut| cut.segment.duration).collect();
+        (lengths(&tracks[0]), lengths(&tracks[1]))
+    }
+
+    #[test]
+    fn a_short_end_joins_the_segment_before_it() {
+        // A stub of one packet.
+        assert_eq!(joined(&[150, 150], &[300, 300, 1]), (vec![150, 150], vec![300, 301]));
+        // 0.2 s of both.
+        assert_eq!(joined(&[150, 5], &[300, 10]), (vec![155], vec![310]));
+        // One frame more than the sound.
+        assert_eq!(joined(&[150, 1], &[302]), (vec![151], vec![302]));
+        // Worth a segment in one track, so also in the other: 0.4 s and 0.38 s.
+        assert_eq!(joined(&[150, 10], &[300, 19]), (vec![150, 10], vec![300, 19]));
+        // All there is.
+        assert_eq!(joined(&[1], &[2]), (vec![1], vec![2]));
+    }
+
+    #[test]
+    fn what_joins_brings_its_file() {
+        let mut tracks = [track("360p", &[150]), track(AUDIO, &[300, 1])];
+        join_tails(&mut tracks);
+        assert_eq!(tracks[1].cuts[0].files, [PathBuf::from("300"), PathBuf::from("301")]);
+    }
+
+    #[test]
+    fn renditions_that_do_not_fit_together_are_not_published() {
+        let fault = |tracks: &[Encoded]| check_grid(tracks).map_err(|error| error.to_string());
+        let good = || track("360p", &[150, 50]);
+        assert_eq!(fault(&[good(), track(AUDIO, &[301, 99])]), Ok(()));
+        let found = fault(&[good(), track("240p", &[200])]).unwrap_err();
+        assert_eq!(found, "the encoder's 240p cannot be used: 1 segments, where 360p has 2");
+        let found = fault(&[good(), track("240p", &[149, 51])]).unwrap_err();
+        assert!(found.ends_with("segment 2 begins at 5.960 s, where 360p has 6.000 s"), "{found}");
+        let mut gap = good();
+        gap.cuts[1].segment.start += 1;
+        assert!(fault(&[gap]).unwrap_err().contains("does not begin where the one before it ends"));
+        let mut open = good();
+        open.cuts[1].segment.starts_with_key_frame = false;
+        assert!(fault(&[open]).unwrap_err().ends_with("segment 2 does not begin with a key frame"));
+    }
+
+    #[test]
+    fn a_source_that_ends_early_is_cut_off() {
+        let duration = Duration::from_secs(8);
+        let plan = Plan { input: "a.mp4".into(), duration, video: None, audio: None };
+        assert!(check_length(&plan, &[track("360p", &[150, 50])]).is_ok());
+        let error = check_length(&plan, &[track("360p", &[150]), track(AUDIO, &[300])]);
+        // Without a segment length of its own, this plan tolerates nothing.
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "a.mp4: ends after 6.0 s of 8.0 s: it is cut off or damaged; upload it again, whole"
+        );
+    }
+}

@@ -143,8 +143,14 @@ pub async fn probe(path: &Path) -> Result<Source, Error> {
     let report = serde_json::from_slice(&json).map_err(|error| refusal(Reason::Report(error.to_string())))?;
     let (mut source, is_measured) = read(&report, &path, metadata.len()).map_err(refusal)?;
     if !is_measured {
-        let ends = measure(&path).await.map_err(refusal)?;
-        let end = |stream: u32| ends.get(&stream).copied().filter(|end| !end.is_zero());
+        let spans = measure(&path).await.map_err(refusal)?;
+        let tracks = source.video.iter().map(|video| video.stream);
+        let tracks = tracks.chain(source.audio.iter().map(|audio| audio.stream));
+        let begin = tracks.filter_map(|stream| spans.get(&stream)).map(|(start, _)| *start);
+        let begin = begin.fold(f64::INFINITY, f64::min);
+        let end = |stream: u32| {
+            spans.get(&stream).map(|(_, end)| duration(end - begin)).filter(|end| !end.is_zero())
+        };
         source.video = source.video.and_then(|video| Some(Video { end: end(video.stream)?, ..video }));
         source.audio = source.audio.and_then(|audio| Some(Audio { end: end(audio.stream)?, ..audio }));
         if source.video.is_none() && source.audio.is_none() {
@@ -173,9 +179,9 @@ fn command(path: &Path, questions: &[&str]) -> Command {
     command
 }
 
-/// Reads the whole file, though without decoding it, to see when its streams end: what many kinds of file do
-/// not say, or say wrong.
-async fn measure(path: &Path) -> Result<BTreeMap<u32, Duration>, Reason> {
+/// Reads the whole file, though without decoding it, to see when its streams begin and end: what many kinds of
+/// file do not say, or say wrong. In seconds, by number of the stream.
+async fn measure(path: &Path) -> Result<BTreeMap<u32, (f64, f64)>, Reason> {
     let questions =
         ["-show_entries", "packet=stream_index,pts_time,dts_time,duration_time", "-of", "csv=p=0"];
     let mut child = command(path, &questions).spawn().map_err(Reason::of_start)?;
@@ -203,8 +209,7 @@ async fn measure(path: &Path) -> Result<BTreeMap<u32, Duration>, Reason> {
     if !status.success() {
         return Err(Reason::of_stderr(&complaints.await.ok().and_then(Result::ok).unwrap_or_default()));
     }
-    let begin = spans.values().map(|(start, _)| *start).fold(f64::INFINITY, f64::min);
-    Ok(spans.into_iter().map(|(stream, (_, end))| (stream, duration(end - begin))).collect())
+    Ok(spans)
 }
 
 /// What the report says, and whether it says how long the streams are.
@@ -216,9 +221,11 @@ fn read(report: &Report, path: &Path, bytes: u64) -> Result<(Source, bool), Reas
 
     // The picture on the cover of a song is a video stream to ffmpeg.
     let video = report.streams.iter().filter(is("video")).find(|stream| stream.disposition.attached_pic == 0);
-    // As many players: the default track, else the first.
-    let mut audio = report.streams.iter().filter(is("audio"));
-    let audio = audio.clone().find(|stream| stream.disposition.default == 1).or_else(|| audio.next());
+    // As many players: the default track, else the first; but one that can be decoded, if there is any. Phones
+    // add sound in formats of their own beside it.
+    let mut audio: Vec<&Stream> = report.streams.iter().filter(is("audio")).collect();
+    audio.sort_by_key(|stream| (stream.codec().is_err(), stream.disposition.default == 0));
+    let audio = audio.first().copied();
     if video.is_none() && audio.is_none() {
         return Err(Reason::NoTracks);
     }
@@ -229,7 +236,7 @@ fn read(report: &Report, path: &Path, bytes: u64) -> Result<(Source, bool), Reas
         let (width, height) = stream.shown().ok_or(Reason::NoPicture)?;
         Ok(Video {
             stream: stream.index,
-            codec: stream.codec_name.clone().ok_or(Reason::UnknownCodec)?,
+            codec: stream.codec()?,
             width,
             height,
             base_rate: stream.r_frame_rate.as_deref().and_then(Rate::parse),
@@ -240,7 +247,7 @@ fn read(report: &Report, path: &Path, bytes: u64) -> Result<(Source, bool), Reas
     let audio = audio.map(|stream| {
         Ok(Audio {
             stream: stream.index,
-            codec: stream.codec_name.clone().ok_or(Reason::UnknownCodec)?,
+            codec: stream.codec()?,
             language: stream.tags.get("language").cloned(),
             end: end(stream).unwrap_or_default(),
         })
@@ -297,6 +304,11 @@ struct SideData {
 }
 
 impl Stream {
+    fn codec(&self) -> Result<String, Reason> {
+        let codec = self.codec_name.as_deref().filter(|name| !matches!(*name, "unknown" | "none"));
+        codec.map(str::to_owned).ok_or(Reason::UnknownCodec)
+    }
+
     /// When it ends, if that is to be believed: only MP4 and its kin index every sample, and only a Matroska
     /// writer that finished its file tags every track. Elsewhere ffprobe reckons from the bit rate.
     fn end(&self, container: &str) -> Option<f64> {
@@ -468,6 +480,12 @@ mod tests {
             )
         };
         let (found, _) = source(MP4, &[sound(0, 0), sound(1, 1)].join(",")).unwrap();
+        let foreign = sound(0, 1).replace("\"aac\"", "\"unknown\"");
+        assert_eq!(
+            source(MP4, &[foreign.clone(), sound(1, 0)].join(",")).unwrap().0.audio.unwrap().stream,
+            1
+        );
+        assert!(matches!(source(MP4, &foreign), Err(Reason::UnknownCodec)));
         assert_eq!(
             found.audio.unwrap(),
             Audio {
@@ -493,8 +511,8 @@ mod tests {
 
     #[test]
     fn a_path_is_a_path_whatever_it_looks_like() {
-        let options = input_options(Path::new("/tmp/http:x.mp4"));
-        assert_eq!(options.last().unwrap(), "file:/tmp/http:x.mp4");
+        let options = input_options(Path::new("/films/http:x.mp4"));
+        assert_eq!(options.last().unwrap(), "file:/films/http:x.mp4");
         for dangerous in
             ["hls", "concat", "dash", "image2", "sdp", "rtsp", "lavfi", "tee", "webm_dash_manifest"]
         {

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{
@@ -136,7 +136,8 @@ impl Store {
             if !is_plain && !endpoint.starts_with("https://") {
                 return Err(Error::Endpoint(endpoint.clone()));
             }
-            builder = builder.with_endpoint(endpoint);
+            // Under the name that wins over whatever else the environment has.
+            builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
         }
         let objects = builder
             .build()

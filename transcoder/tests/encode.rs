@@ -135,6 +135,21 @@ async fn tracks_that_start_or_end_apart_are_evened_out() {
 }
 
 #[tokio::test]
+async fn a_short_end_gets_no_segment_of_its_own() {
+    let studio = Studio::new();
+    let arguments = "-f lavfi -i testsrc2=s=64x64:r=25:d=6.2 -f lavfi -i sine=d=6.2 -c:v libx264 -c:a aac";
+    let published = studio.publish(&studio.clip("end.mp4", arguments)).await.unwrap();
+    for rendition in ["64p", "audio"] {
+        let playlist = published.playlist(rendition);
+        let [duration] = durations(&playlist)[..] else { panic!("{rendition}: not one segment") };
+        assert!((duration - 6.2).abs() < 0.03, "{rendition}: {duration}");
+        assert!(fs::read_to_string(&playlist).unwrap().contains("#EXT-X-TARGETDURATION:6\n"));
+        let packets = times(&playlist, false);
+        assert!((packets.last().unwrap() - 6.2).abs() < 0.05, "{rendition}: {packets:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_varying_frame_rate_does_not_break_the_grid() {
     let studio = Studio::new();
     // As phones record: every third frame dropped in the middle, and a stream that does not say how long it is.
