@@ -185,10 +185,10 @@ fn a_misconfigured_worker_serves_nothing_and_says_why_in_its_log() {
         (json!({ "TRUSTED_KEYS": "K1" }), "TRUSTED_KEYS is not a JSON object"),
         (json!({ "TRUSTED_KEYS": "{}" }), "TRUSTED_KEYS names no key"),
         (
-            json!({ "TRUSTED_KEYS": r#"{"K1":"-----BEGIN"}"#, "STRICT_AWS": "1" }),
-            "STRICT_AWS is set, and this version",
+            json!({ "TRUSTED_KEYS": r#"{"K1":"-----BEGIN"}"#, "TICKET_SECRET": "1" }),
+            "TICKET_SECRET is set, and this version",
         ),
-        (json!({ "TRUSTED_KEYS": r#"{"K1":"-----BEGIN"}"# }), "key \"K1\": no RSA public key in PEM"),
+        (json!({ "TRUSTED_KEYS": r#"{"K1":"-----BEGIN"}"# }), "key \"K1\": no public key in PEM"),
     ] {
         let worker = keyless(settings);
         let response = worker.get("/assets/a/index.m3u8");

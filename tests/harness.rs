@@ -12,12 +12,13 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use edge::crypto::Software;
 use edge::origin::{ByteRange, Metadata, Miss, Object, Origin};
 use edge::{Config, Content, Grant, Visitor};
 use futures_executor::block_on;
 use http::{Method, Request, Response};
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use transcoder::keygen::Pair;
 use transcoder::sign::{KeyPair, Order};
@@ -92,9 +93,20 @@ pub trait Gate: Send + Sync {
     }
 }
 
+/// The settings of a gate that trusts the common keys.
+fn trusting() -> Value {
+    json!({ "TRUSTED_KEYS": keys().trusted })
+}
+
 /// Both gates, before the same objects.
 #[must_use]
 pub fn gates(objects: &[(&str, &[u8])]) -> [Box<dyn Gate>; 2] {
+    gates_with(objects, &trusting())
+}
+
+/// Both gates, with other settings.
+#[must_use]
+pub fn gates_with(objects: &[(&str, &[u8])], settings: &Value) -> [Box<dyn Gate>; 2] {
     let folder = tempfile::tempdir().unwrap();
     for (key, bytes) in objects {
         let path = folder.path().join(key);
@@ -103,7 +115,7 @@ pub fn gates(objects: &[(&str, &[u8])]) -> [Box<dyn Gate>; 2] {
     }
     // Gates live as long as the process, and so do their objects.
     let folder = folder.keep();
-    [Box::new(Native::over(&folder)), Box::new(Worker::over(&folder))]
+    [Box::new(Native::with(&folder, settings)), Box::new(Worker::with(&folder, settings))]
 }
 
 /// The edge's own code over a folder.
@@ -117,7 +129,13 @@ impl Native {
     /// Serves a folder as `https://video.example`.
     #[must_use]
     pub fn over(folder: &Path) -> Self {
-        let config = Config::read(|name| (name == "TRUSTED_KEYS").then(|| keys().trusted.clone())).unwrap();
+        Self::with(folder, &trusting())
+    }
+
+    /// The same with other settings.
+    #[must_use]
+    pub fn with(folder: &Path, settings: &Value) -> Self {
+        let config = Config::read(|name| settings[name].as_str().map(str::to_owned)).unwrap();
         Self { config, folder: Folder(folder.to_owned()), visitor: None }
     }
 
@@ -141,12 +159,13 @@ impl Gate for Native {
         let address =
             headers.iter().find(|(name, _)| *name == "CF-Connecting-IP").map(|(_, ip)| ip.parse().unwrap());
         let visitor = self.visitor.unwrap_or(Visitor { now: now(), address });
-        block_on(edge::serve(&request.body(()).unwrap(), &visitor, &self.config, &self.folder))
-            .unwrap_or_else(|refusal| refusal.to_response())
-            .map(|content| match content {
+        let request = request.body(()).unwrap();
+        block_on(edge::serve(&request, &visitor, Ok(&self.config), &self.folder, &Software)).map(|content| {
+            match content {
                 Content::Nothing => Vec::new(),
                 Content::Stream(bytes) | Content::Bytes(bytes) => bytes,
-            })
+            }
+        })
     }
 }
 
@@ -196,12 +215,12 @@ impl Worker {
     /// Serves a folder to whom the common keys trust.
     #[must_use]
     pub fn over(folder: &Path) -> Self {
-        Self::with(folder, &json!({ "TRUSTED_KEYS": keys().trusted }))
+        Self::with(folder, &trusting())
     }
 
     /// Serves a folder with other settings.
     #[must_use]
-    pub fn with(folder: &Path, settings: &serde_json::Value) -> Self {
+    pub fn with(folder: &Path, settings: &Value) -> Self {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), settings.to_string()).unwrap();
         let mut child =
@@ -218,7 +237,7 @@ impl Worker {
         });
         let mut ready = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        let ready: serde_json::Value = serde_json::from_str(&ready)
+        let ready: Value = serde_json::from_str(&ready)
             .unwrap_or_else(|_| panic!("the Worker did not start: {}", log.lock().unwrap()));
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)

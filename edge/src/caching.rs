@@ -16,7 +16,7 @@ pub fn for_one_viewer(stored: Option<&str>) -> String {
 /// `Cache-Control` of a playlist with a viewer's authority in it: kept for that viewer, asked for again each time.
 pub const REWRITTEN: &str = "private, no-cache";
 
-/// `Cache-Control` of a refusal: what is refused now may be allowed in a moment.
+/// `Cache-Control` of answers of our own: what is refused now may be allowed in a moment.
 pub const REFUSED: &str = "no-store";
 
 #[cfg(test)]

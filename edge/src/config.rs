@@ -1,44 +1,186 @@
 //! What the operator set, checked once, all problems at a time.
 
+use http::HeaderValue;
+use subtle::ConstantTimeEq;
+
+use crate::cors::Origins;
 use crate::key_group::KeyGroup;
+use crate::object_key::ObjectKey;
+use crate::playlist::Host;
+use crate::policy::{Dialect, glob};
 
 /// A configuration that can be served by.
 #[derive(Debug)]
 pub struct Config {
     /// Whose signatures open the gate.
     pub keys: KeyGroup,
+    /// How signatures are read.
+    pub dialect: Dialect,
+    /// Which pages may read answers.
+    pub origins: Origins,
+    /// Hosts, besides the one that is asked, that links may carry authority to.
+    pub own_hosts: Vec<Host>,
+    /// Patterns of the paths that need no signature.
+    public_paths: Vec<String>,
+    explain_token: Option<String>,
 }
 
-/// Settings that later versions know and that would narrow what is served. To ignore one would be to open
-/// what somebody believes closed.
-const NOT_YET: [&str; 3] = ["CORS_ORIGINS", "STRICT_AWS", "TICKET_SECRET"];
+/// The parameters that players are known to add: those of CTA-5004, and the directives of RFC 8216bis.
+const PLAYERS: &str = "CMCD*,_HLS_*";
+
+/// Settings that later versions know. To ignore one would be to run otherwise than somebody believes.
+const NOT_YET: [&str; 2] = ["TICKET_SECRET", "TICKET_SECONDS"];
 
 impl Config {
     /// Reads the settings, each by its name; `setting` says `None` for what is not set.
     pub fn read(setting: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let setting = |name: &str| setting(name).filter(|value| !value.trim().is_empty());
-        let mut problems = Vec::new();
-        let keys = match setting("TRUSTED_KEYS") {
+        let mut settings = Settings { setting, problems: Vec::new() };
+        let keys = match settings.text("TRUSTED_KEYS") {
             Some(json) => KeyGroup::parse(&json),
             None => Err(vec!["is not set; `transcoder keygen` prints a value for it".to_owned()]),
         };
-        let keys = keys.map_err(|wrong| {
-            problems.extend(wrong.iter().map(|problem| format!("TRUSTED_KEYS {problem}")));
+        let keys =
+            keys.map_err(|wrong| wrong.iter().for_each(|problem| settings.wrong("TRUSTED_KEYS", problem)));
+        let dialect = Dialect {
+            strict: settings.switch("STRICT_AWS"),
+            forbids_sha1: settings.switch("FORBID_SHA1"),
+            suffix: settings.text("PARAM_SUFFIX").unwrap_or(Dialect::default().suffix),
+            players: match settings.text("PLAYER_PARAMS").as_deref() {
+                None | Some("off") => Vec::new(),
+                Some("on") => list(PLAYERS),
+                Some(names) => list(names),
+            },
+        };
+        let own_hosts = settings.list("OWN_HOSTS", |host| {
+            Host::parse(host.as_bytes()).ok_or("is no host, like cdn.example.com or cdn.example.com:8443")
         });
-        if let Some(origin) = setting("ORIGIN").filter(|origin| origin != "r2") {
-            problems.push(format!("ORIGIN is {origin:?}; this version serves \"r2\" only"));
+        let public_paths = settings.list("PUBLIC_PATHS", |path| {
+            path.starts_with('/').then(|| path.to_owned()).ok_or("is no path, like /assets/*/poster.jpg")
+        });
+        let origins = match settings.text("CORS_ORIGINS").as_deref() {
+            None | Some("*") => Origins::All,
+            Some(_) => Origins::These(settings.list("CORS_ORIGINS", |origin| {
+                let scheme =
+                    ["https://", "http://"].into_iter().find_map(|scheme| origin.strip_prefix(scheme));
+                let whole =
+                    scheme.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '*', '@']));
+                HeaderValue::from_str(origin)
+                    .ok()
+                    .filter(|_| whole)
+                    .ok_or("is no origin, like https://school.example")
+            })),
+        };
+        if let Some(origin) = settings.text("ORIGIN").filter(|origin| origin != "r2") {
+            settings.wrong("ORIGIN", &format!("is {origin:?}; this version serves \"r2\" only"));
         }
-        for name in NOT_YET.iter().filter(|name| setting(name).is_some()) {
-            problems.push(format!("{name} is set, and this version does not enforce it; unset it"));
+        for name in NOT_YET {
+            if settings.text(name).is_some() {
+                settings.wrong(name, "is set, and this version knows nothing of it; unset it");
+            }
+        }
+        let explain_token = settings.text("EXPLAIN_TOKEN");
+        if explain_token.as_ref().is_some_and(|token| token.len() < 16) {
+            settings.wrong("EXPLAIN_TOKEN", "is too short to be a secret; it takes 16 characters");
         }
         match keys {
-            Ok(keys) if problems.is_empty() => Ok(Self { keys }),
-            _ => Err(ConfigError(problems)),
+            Ok(keys) if settings.problems.is_empty() => {
+                Ok(Self { keys, dialect, origins, own_hosts, public_paths, explain_token })
+            }
+            _ => Err(ConfigError(settings.problems)),
         }
     }
+
+    /// Whether `key` is for everybody.
+    #[must_use]
+    pub fn is_public(&self, key: &ObjectKey) -> bool {
+        let path = format!("/{key}");
+        self.public_paths.iter().any(|pattern| glob(pattern, &path))
+    }
+
+    /// Whether `token` is the operator's. Takes as long for a wrong one of the same length, wherever it is wrong.
+    #[must_use]
+    pub fn explains_to(&self, token: &[u8]) -> bool {
+        self.explain_token.as_ref().is_some_and(|ours| ours.as_bytes().ct_eq(token).into())
+    }
+}
+
+/// The settings while they are read.
+struct Settings<F> {
+    setting: F,
+    problems: Vec<String>,
+}
+
+impl<F: Fn(&str) -> Option<String>> Settings<F> {
+    fn wrong(&mut self, name: &str, problem: &str) {
+        self.problems.push(format!("{name} {problem}"));
+    }
+
+    /// What is empty is not set.
+    fn text(&self, name: &str) -> Option<String> {
+        (self.setting)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+    }
+
+    fn switch(&mut self, name: &str) -> bool {
+        match self.text(name).as_deref() {
+            None | Some("off" | "false" | "0") => false,
+            Some("on" | "true" | "1") => true,
+            Some(other) => {
+                self.wrong(name, &format!("is {other:?}; it is either on or off"));
+                false
+            }
+        }
+    }
+
+    fn list<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, &'static str>) -> Vec<T> {
+        let mut items = Vec::new();
+        for item in list(&self.text(name).unwrap_or_default()) {
+            match parse(&item) {
+                Ok(item) => items.push(item),
+                Err(problem) => self.wrong(name, &format!("{item:?} {problem}")),
+            }
+        }
+        items
+    }
+}
+
+fn list(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
 
 /// All that is wrong with the settings, a sentence each.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the configuration is not sound: {}", .0.join("; "))]
 pub struct ConfigError(pub Vec<String>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_problems_are_named_at_once() {
+        let ConfigError(problems) = Config::read(|name| {
+            let value = match name {
+                "TRUSTED_KEYS" => r#"{"K1":"hello","K 2":""}"#,
+                "STRICT_AWS" => "perhaps",
+                "OWN_HOSTS" => "cdn.example, https://cdn.example",
+                "PUBLIC_PATHS" => "/a/*,b",
+                "CORS_ORIGINS" => "https://school.example,school.example,https://school.example/",
+                "ORIGIN" => "s3",
+                "TICKET_SECRET" => "secret",
+                "EXPLAIN_TOKEN" => "short",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        })
+        .unwrap_err();
+        let begin = |start: &str| problems.iter().filter(|problem| problem.starts_with(start)).count();
+        assert_eq!(begin("TRUSTED_KEYS key "), 2);
+        assert_eq!(begin("CORS_ORIGINS "), 2);
+        for name in
+            ["STRICT_AWS ", "OWN_HOSTS ", "PUBLIC_PATHS ", "ORIGIN ", "TICKET_SECRET ", "EXPLAIN_TOKEN "]
+        {
+            assert_eq!(begin(name), 1, "{name} {problems:?}");
+        }
+        assert_eq!(problems.len(), 10, "{problems:?}");
+    }
+}

@@ -3,28 +3,19 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use rsa::pkcs1v15::{Signature, VerifyingKey};
-use rsa::pkcs8::DecodePublicKey;
-use rsa::signature::Verifier;
-use rsa::traits::PublicKeyParts;
-use rsa::{RsaPublicKey, pkcs1::DecodeRsaPublicKey};
-use sha1::Sha1;
-use sha2::Sha256;
+use serde::Serialize;
 
+use crate::crypto::{Algorithm, Crypto, TrustedKey};
 use crate::object_key::ObjectKey;
+use crate::policy::{Dialect, Resource, Section};
 use crate::signed_url::{Hash, SignedUrl};
-
-/// The shortest RSA key that is trusted. CloudFront takes 2,048 only.
-const SHORTEST_RSA_BITS: usize = 2048;
+use crate::verified::{Claim, Verified};
 
 /// The public keys whose signatures open the gate, by key pair id. Several at once is how keys rotate.
 #[derive(Debug)]
-pub struct KeyGroup(BTreeMap<String, TrustedKey>);
-
-#[derive(Debug)]
-struct TrustedKey {
-    sha1: VerifyingKey<Sha1>,
-    sha256: VerifyingKey<Sha256>,
+pub struct KeyGroup {
+    keys: BTreeMap<String, TrustedKey>,
+    verified: Verified,
 }
 
 impl KeyGroup {
@@ -40,19 +31,30 @@ impl KeyGroup {
         }
         let (mut keys, mut problems) = (BTreeMap::new(), Vec::new());
         for (id, pem) in pems {
-            match trusted_key(&id, &pem) {
+            match TrustedKey::parse(&id, &pem) {
                 Ok(key) => drop(keys.insert(id, key)),
                 Err(problem) => problems.push(format!("key {id:?}: {problem}")),
             }
         }
-        if problems.is_empty() { Ok(Self(keys)) } else { Err(problems) }
+        if problems.is_empty() { Ok(Self { keys, verified: Verified::default() }) } else { Err(problems) }
     }
 
     /// Checks that a key we trust signed this URL, for this object, for this moment, for this visitor.
     ///
-    /// `key` is the object that the URL's path names. What costs least is checked first; a signature last.
-    pub fn verify(&self, key: ObjectKey, url: SignedUrl<'_>, visitor: &Visitor) -> Result<Grant, Denied> {
-        let trusted = self.0.get(&url.key_pair_id).ok_or(Denied::UnknownKey)?;
+    /// `key` is the object that the URL's path names. What costs least is checked first, and arithmetic last, and
+    /// only for what was not found to be signed before.
+    pub async fn verify(
+        &self,
+        key: ObjectKey,
+        url: &SignedUrl<'_>,
+        visitor: &Visitor,
+        dialect: &Dialect,
+        crypto: &impl Crypto,
+    ) -> Result<Grant, Denied> {
+        let trusted = self.keys.get(&url.key_pair_id).ok_or(Denied::UnknownKey)?;
+        if dialect.forbids_sha1 && url.hash == Hash::Sha1 {
+            return Err(Denied::ForbiddenHash);
+        }
         if visitor.now >= url.policy.expires {
             return Err(Denied::Expired);
         }
@@ -65,42 +67,73 @@ impl KeyGroup {
         if !url.policy.resource.covers(&url.location) {
             return Err(Denied::OtherResource);
         }
-        if !trusted.signed(&url.signed, &url.signature, url.hash) {
+        if !self.signed(trusted, url, crypto).await {
             return Err(Denied::BadSignature);
         }
-        Ok(Grant { key, authority: url.authority })
+        Ok(Grant { key, authority: url.authority.clone() })
+    }
+
+    async fn signed(&self, trusted: &TrustedKey, url: &SignedUrl<'_>, crypto: &impl Crypto) -> bool {
+        let SignedUrl { signed: message, signature, hash, .. } = url;
+        let claim = Claim { key_pair_id: trusted.id(), hash: *hash, message, signature };
+        if self.verified.knows(&claim) {
+            return true;
+        }
+        let signed = crypto.verify(trusted, *hash, message, signature).await;
+        if signed {
+            self.verified.remember(&claim);
+        }
+        signed
+    }
+
+    /// Says of every check how it comes out, where [`KeyGroup::verify`] stops at the first that fails.
+    pub async fn explain(&self, url: &SignedUrl<'_>, visitor: &Visitor, crypto: &impl Crypto) -> Explanation {
+        let trusted = self.keys.get(&url.key_pair_id);
+        let policy = &url.policy;
+        Explanation {
+            key_pair_id: url.key_pair_id.clone(),
+            key: match trusted.map(TrustedKey::algorithm) {
+                Some(Algorithm::Rsa) => "RSA",
+                Some(Algorithm::P256) => "ECDSA P-256",
+                None => "not among TRUSTED_KEYS",
+            },
+            hash: url.hash.name(),
+            signature_matches: match trusted {
+                Some(trusted) => Some(self.signed(trusted, url, crypto).await),
+                None => None,
+            },
+            now: visitor.now,
+            starts_after: policy.starts,
+            expires: policy.expires,
+            address: visitor.address,
+            allowed_addresses: policy.address.map(|cidr| cidr.to_string()),
+            url: url.location.to_string(),
+            resource: match &policy.resource {
+                Resource::Exactly(resource) | Resource::Pattern(resource) => Some(resource.clone()),
+                Resource::Any => None,
+            },
+            mismatch: policy.resource.mismatch(&url.location),
+        }
     }
 }
 
-impl TrustedKey {
-    fn signed(&self, message: &[u8], signature: &[u8], hash: Hash) -> bool {
-        Signature::try_from(signature).is_ok_and(|signature| match hash {
-            Hash::Sha1 => self.sha1.verify(message, &signature).is_ok(),
-            Hash::Sha256 => self.sha256.verify(message, &signature).is_ok(),
-        })
-    }
-}
-
-fn trusted_key(id: &str, pem: &str) -> Result<TrustedKey, String> {
-    // An id goes into links as it is.
-    if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
-        return Err("an id is made of letters, digits, - and _".to_owned());
-    }
-    if pem.contains("PRIVATE KEY") {
-        return Err("this is a private key, which must not be here: take the public one \
-                    (`openssl pkey -in private.pem -pubout`), and retire this pair"
-            .to_owned());
-    }
-    let key = RsaPublicKey::from_public_key_pem(pem.trim())
-        .or_else(|_| RsaPublicKey::from_pkcs1_pem(pem.trim()))
-        .map_err(|error| {
-            format!("no RSA public key in PEM (-----BEGIN PUBLIC KEY-----, lines separated by \\n): {error}")
-        })?;
-    let bits = key.n().bits();
-    if bits < SHORTEST_RSA_BITS {
-        return Err(format!("{bits} bits are too few, it takes {SHORTEST_RSA_BITS}"));
-    }
-    Ok(TrustedKey { sha1: VerifyingKey::new(key.clone()), sha256: VerifyingKey::new(key) })
+/// Everything about a signature that an operator may want to see. Nothing in it opens anything.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Explanation {
+    key_pair_id: String,
+    key: &'static str,
+    hash: &'static str,
+    /// Nothing where there is no key to check it with.
+    signature_matches: Option<bool>,
+    now: u64,
+    starts_after: Option<u64>,
+    expires: u64,
+    address: Option<IpAddr>,
+    allowed_addresses: Option<String>,
+    url: String,
+    /// Nothing for a policy that opens everything.
+    resource: Option<String>,
+    mismatch: Option<Section>,
 }
 
 /// Who asks, and when.
@@ -112,8 +145,8 @@ pub struct Visitor {
     pub address: Option<IpAddr>,
 }
 
-/// Proof that a request was allowed. Only [`KeyGroup::verify`] makes one, so code that needs a `Grant`
-/// cannot run for a viewer who has none.
+/// Proof that a request was allowed. Only [`KeyGroup::verify`] and [`Grant::public`] make one, so code that needs
+/// a `Grant` cannot run for a viewer who has none.
 #[derive(Debug)]
 pub struct Grant {
     key: ObjectKey,
@@ -121,13 +154,19 @@ pub struct Grant {
 }
 
 impl Grant {
+    /// For what the operator says is for everybody.
+    pub(crate) fn public(key: ObjectKey) -> Self {
+        Self { key, authority: String::new() }
+    }
+
     /// The object that was granted.
     #[must_use]
     pub fn key(&self) -> &ObjectKey {
         &self.key
     }
 
-    /// What opened it, as a query for the links that stand in it. Letters, digits and `-_~=&` only.
+    /// What opened it, as a query for the links that stand in it. Letters, digits and `-_~=&` only; empty where
+    /// links need none.
     #[must_use]
     pub fn authority(&self) -> &str {
         &self.authority
@@ -143,6 +182,9 @@ pub enum Denied {
     /// The policy has expired.
     #[error("the policy has expired")]
     Expired,
+    /// It is signed by way of SHA-1, which the operator forbids.
+    #[error("it is signed by way of SHA-1, which FORBID_SHA1 forbids")]
+    ForbiddenHash,
     /// Other parameters are there, but no key pair.
     #[error("Key-Pair-Id is missing")]
     NoKeyPair,
@@ -191,6 +233,7 @@ impl Denied {
             Self::PolicyUnreadable(_) | Self::Repeated(_) => ("MalformedPolicy", "Malformed Policy"),
             Self::BadSignature
             | Self::Expired
+            | Self::ForbiddenHash
             | Self::NotYet
             | Self::OtherAddress
             | Self::OtherResource

@@ -8,7 +8,7 @@
 //! ```text
 //!            ┌ ObjectKey::parse ─ the object that the path names, or nothing
 //! request ─▶ │ SignedUrl::parse ─ who says so                 (nothing trusted yet)
-//!            │ KeyGroup::verify ─ Grant, or Denied
+//!            │ KeyGroup::verify ─ Grant, or Denied             (Crypto does the arithmetic, once)
 //!            │ Origin::get      ─ Object                      (takes the Grant)
 //!            └ playlist::sign   ─ its links carry the viewer's authority on ─▶ response
 //! ```
@@ -32,6 +32,7 @@
 pub mod caching;
 pub mod config;
 pub mod cors;
+pub mod crypto;
 pub mod key_group;
 pub mod object_key;
 pub mod origin;
@@ -39,6 +40,7 @@ pub mod playlist;
 pub mod policy;
 pub mod serve;
 pub mod signed_url;
+mod verified;
 
 #[cfg(feature = "worker")]
 mod worker;
@@ -46,4 +48,4 @@ mod worker;
 pub use config::Config;
 pub use key_group::{Denied, Grant, KeyGroup, Visitor};
 pub use object_key::ObjectKey;
-pub use serve::{Content, Refusal, serve};
+pub use serve::{Content, Remark, serve};

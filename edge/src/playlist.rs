@@ -63,15 +63,16 @@ pub struct Playlist<'a> {
     scheme: Scheme,
     host: Option<Host>,
     query: &'a str,
+    own_hosts: &'a [Host],
 }
 
 impl<'a> Playlist<'a> {
-    /// The playlist that a viewer asks for as the absolute `uri`.
+    /// The playlist that a viewer asks for as the absolute `uri`; `own_hosts` are as good as the one in it.
     #[must_use]
-    pub fn at(uri: &'a Uri) -> Self {
+    pub fn at(uri: &'a Uri, own_hosts: &'a [Host]) -> Self {
         let scheme = if uri.scheme_str() == Some("http") { Scheme::Http } else { Scheme::Https };
-        let host = uri.authority().and_then(|authority| Host::parse(authority.as_str().as_bytes(), scheme));
-        Self { scheme, host, query: uri.query().unwrap_or_default() }
+        let host = uri.authority().and_then(|authority| Host::of(authority.as_str().as_bytes(), scheme));
+        Self { scheme, host, query: uri.query().unwrap_or_default(), own_hosts }
     }
 
     /// Appends `authority`, a query, to every link in `source` that leads back to the host it came from.
@@ -142,8 +143,9 @@ impl<'a> Playlist<'a> {
         let length = authority.iter().take_while(|byte| !matches!(byte, b'/' | b'?')).count();
         // What follows a host only in part certain may go on with it: `//ours{$variable}` as `//ours.theirs`.
         let whole = unknown.is_none() || (length < authority.len() && certain(rest + 2 + length));
-        let host = authority.get(..length).and_then(|authority| Host::parse(authority, scheme));
-        whole && host.is_some() && host == self.host
+        let host = authority.get(..length).and_then(|authority| Host::of(authority, scheme));
+        let mut ours = self.host.iter().chain(self.own_hosts);
+        whole && host.is_some_and(|host| ours.any(|own| *own == host))
     }
 }
 
@@ -409,14 +411,21 @@ impl Scheme {
 
 /// A host as hosts are compared: in lower case, percent-decoded, without a final dot, the default port left
 /// out, user info ignored. One that is not ASCII, or that could be read in two ways, is none.
-#[derive(Debug, Eq, PartialEq)]
-struct Host {
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Host {
     name: Vec<u8>,
     port: Option<u16>,
 }
 
 impl Host {
-    fn parse(authority: &[u8], scheme: Scheme) -> Option<Self> {
+    /// Reads `host` or `host:port`. Without a port it is the host at each scheme's own.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let host = Self::of(text, Scheme::Https)?;
+        (!text.contains(&b'@')).then_some(host)
+    }
+
+    fn of(authority: &[u8], scheme: Scheme) -> Option<Self> {
         let mut parts = authority.rsplit(|&byte| byte == b'@');
         let host = parts.next()?;
         if parts.count() > 1 || authority.contains(&b'\\') {
@@ -450,7 +459,8 @@ mod tests {
 
     fn sign(playlist: &str) -> String {
         let uri = "https://v.example/a/b/index.m3u8?q=%3Fv%3D1&host=evil.example&plus=a+b".parse().unwrap();
-        String::from_utf8(Playlist::at(&uri).sign(playlist.as_bytes().to_vec(), "S=1&K=2").unwrap()).unwrap()
+        String::from_utf8(Playlist::at(&uri, &[]).sign(playlist.as_bytes().to_vec(), "S=1&K=2").unwrap())
+            .unwrap()
     }
 
     /// Signs the one link of a line.
@@ -611,7 +621,8 @@ mod tests {
     fn a_port_belongs_to_the_host() {
         let uri = "http://127.0.0.1:8787/a/index.m3u8".parse().unwrap();
         let sign = |link: &str| {
-            let signed = Playlist::at(&uri).sign(format!("#EXTM3U\n{link}").into_bytes(), "S=1").unwrap();
+            let signed =
+                Playlist::at(&uri, &[]).sign(format!("#EXTM3U\n{link}").into_bytes(), "S=1").unwrap();
             signed.ends_with(b"?S=1")
         };
         assert!(sign("http://127.0.0.1:8787/a.ts") && sign("//127.0.0.1:8787/a.ts") && sign("a.ts"));
@@ -620,6 +631,39 @@ mod tests {
                 && !sign("http://127.0.0.1:8788/a.ts")
                 && !sign("//127.0.0.1/a.ts")
         );
+    }
+
+    #[test]
+    fn other_hosts_may_be_ours_too() {
+        let uri = "https://v.example/index.m3u8".parse().unwrap();
+        let own = ["cdn.example", "CDN2.example.:8443"].map(|host| Host::parse(host.as_bytes()).unwrap());
+        let sign = |link: &str| {
+            let signed =
+                Playlist::at(&uri, &own).sign(format!("#EXTM3U\n{link}").into_bytes(), "S=1").unwrap();
+            signed.ends_with(b"?S=1")
+        };
+        for ours in [
+            "https://cdn.example/a",
+            "http://cdn.example:80/a",
+            "//cdn2.example:8443/a",
+            "https://v.example/a",
+        ] {
+            assert!(sign(ours), "{ours}");
+        }
+        for theirs in ["https://cdn.example:8443/a", "https://cdn2.example/a", "https://x.cdn.example/a"] {
+            assert!(!sign(theirs), "{theirs}");
+        }
+        for bad in [
+            "",
+            "https://cdn.example",
+            "cdn.example/",
+            "a@cdn.example",
+            "cdn.example:x",
+            "*.example",
+            "é.example",
+        ] {
+            assert_eq!(Host::parse(bad.as_bytes()), None, "{bad}");
+        }
     }
 
     #[test]
@@ -691,7 +735,7 @@ mod tests {
     #[test]
     fn bytes_need_not_be_text() {
         let uri = "https://v.example/index.m3u8".parse().unwrap();
-        let sign = |bytes: &[u8]| Playlist::at(&uri).sign(bytes.to_vec(), "S").unwrap();
+        let sign = |bytes: &[u8]| Playlist::at(&uri, &[]).sign(bytes.to_vec(), "S").unwrap();
         assert_eq!(sign(b"#EXTM3U\n\xff\0.ts\r\r\n#\xfe\n"), b"#EXTM3U\n\xff\0.ts?S\r\r\n#\xfe\n");
         assert_eq!(sign(b"#EXTM3U\na\rb.ts"), b"#EXTM3U\na\rb.ts");
     }
@@ -700,6 +744,6 @@ mod tests {
     fn a_playlist_has_a_longest() {
         let uri = "https://v.example/index.m3u8".parse().unwrap();
         let source = format!("#EXTM3U\n{}", "a\n".repeat(40_000)).into_bytes();
-        assert_eq!(Playlist::at(&uri).sign(source, &"S".repeat(1000)), Err(TooLong));
+        assert_eq!(Playlist::at(&uri, &[]).sign(source, &"S".repeat(1000)), Err(TooLong));
     }
 }

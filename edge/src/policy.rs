@@ -19,11 +19,45 @@ use http::Uri;
 use http::uri::Authority;
 use serde::{Deserialize, Serialize};
 
-/// The last second that CloudFront accepts, in both forms: 2038-01-19. Whoever writes milliseconds is beyond it.
+/// The last second that CloudFront accepts, in both forms: 2038-01-19.
 pub const LAST_SECOND: u64 = i32::MAX as u64;
+
+/// The last second of the year 9999. Whoever writes milliseconds is beyond it, as with CloudFront.
+const LAST_MILLENNIUM: u64 = 253_402_300_799;
 
 /// The longest policy text that is read, in bytes. A real one has 150 to 400.
 const LONGEST: usize = 4096;
+
+/// Where this gate reads signatures otherwise than CloudFront, as far as that can be chosen.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Dialect {
+    /// Only what CloudFront itself accepts: no IPv6, no `0.0.0.0/0` for IPv6 viewers, no time after 2038.
+    pub strict: bool,
+    /// Whether SHA-1 is refused, which CloudFront takes where nothing else is said.
+    pub forbids_sha1: bool,
+    /// What the names of the second set of parameters end in, that AWS's design for HLS sends beside the first.
+    pub suffix: String,
+    /// Patterns of the names of parameters that players add, and that a canned policy may be matched without.
+    pub players: Vec<String>,
+}
+
+impl Default for Dialect {
+    fn default() -> Self {
+        Self { strict: false, forbids_sha1: false, suffix: "-PREFIX".to_owned(), players: Vec::new() }
+    }
+}
+
+impl Dialect {
+    /// Whether a canned policy may be matched without the parameter `name`.
+    #[must_use]
+    pub fn tolerates(&self, name: &str) -> bool {
+        self.players.iter().any(|pattern| glob(pattern, name))
+    }
+
+    fn last_second(&self) -> u64 {
+        if self.strict { LAST_SECOND } else { LAST_MILLENNIUM }
+    }
+}
 
 /// What may be fetched, by whom, and when.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -65,14 +99,17 @@ pub fn canned(url: &str, expires: u64) -> Option<String> {
 
 /// Reads what a canned URL's `Expires` says. One time has one spelling.
 #[must_use]
-pub fn epoch(text: &str) -> Option<u64> {
+pub fn epoch(text: &str, dialect: &Dialect) -> Option<u64> {
     let canonical = !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|&seconds| canonical && seconds <= LAST_SECOND)
+    text.parse().ok().filter(|&seconds| canonical && seconds <= dialect.last_second())
 }
 
 impl Policy {
     /// Reads the text of a custom policy. What it says and we do not enforce is an error.
-    pub fn parse(text: &[u8]) -> Result<Self, BadPolicy> {
+    ///
+    /// `0.0.0.0/0` is AWS's samples' way to write "any address": it restricts nothing, but where the dialect is
+    /// strict, IPv6 viewers.
+    pub fn parse(text: &[u8], dialect: &Dialect) -> Result<Self, BadPolicy> {
         if text.len() > LONGEST {
             return Err(BadPolicy("it is longer than 4096 bytes".to_owned()));
         }
@@ -81,21 +118,22 @@ impl Policy {
         let Statement { resource, condition } = match statement {
             Statements::List([statement]) | Statements::Bare(statement) => statement,
         };
-        let policy = Self {
-            resource: resource.map_or(Resource::Any, Resource::Pattern),
-            expires: condition.less_than.seconds,
-            starts: condition.greater_than.map(|epoch| epoch.seconds),
-            address: condition
-                .ip_address
-                .map(|ip| {
-                    Cidr::parse(&ip.source).ok_or_else(|| BadPolicy(format!("{} is no CIDR", ip.source)))
-                })
-                .transpose()?,
+        let address = match condition.ip_address {
+            Some(SourceIp { source }) => match Cidr::parse(&source) {
+                Some(cidr) if dialect.strict && cidr.network.is_ipv6() => {
+                    return Err(BadPolicy(format!("{source} is IPv6, which CloudFront does not know")));
+                }
+                Some(cidr) => Some(cidr).filter(|cidr| cidr.prefix > 0 || dialect.strict),
+                None => return Err(BadPolicy(format!("{source} is no CIDR"))),
+            },
+            None => None,
         };
-        if policy.expires.max(policy.starts.unwrap_or_default()) > LAST_SECOND {
-            return Err(BadPolicy("a time is after 2038-01-19; is it in milliseconds?".to_owned()));
+        let (expires, starts) =
+            (condition.less_than.seconds, condition.greater_than.map(|epoch| epoch.seconds));
+        if expires.max(starts.unwrap_or_default()) > dialect.last_second() {
+            return Err(BadPolicy("a time is too far ahead; is it in milliseconds?".to_owned()));
         }
-        Ok(policy)
+        Ok(Self { resource: resource.map_or(Resource::Any, Resource::Pattern), expires, starts, address })
     }
 
     /// The text of a custom policy, without white space, in the order of AWS's JavaScript signer.
@@ -128,12 +166,33 @@ impl Resource {
     /// AWS's pages say both. `\?` is always the start of the query.
     #[must_use]
     pub fn covers(&self, url: &Location<'_>) -> bool {
+        self.mismatch(url).is_none()
+    }
+
+    /// The first section of the resource that is not `url`'s; `None` if it is opened.
+    #[must_use]
+    pub fn mismatch(&self, url: &Location<'_>) -> Option<Section> {
         match self {
-            Self::Exactly(exactly) => *exactly == url.to_string(),
-            Self::Pattern(pattern) => pattern == "*" || pattern_covers(pattern, url),
-            Self::Any => true,
+            Self::Exactly(exactly) => (*exactly != url.to_string()).then_some(Section::Url),
+            Self::Pattern(pattern) if pattern == "*" => None,
+            Self::Pattern(pattern) => pattern_mismatch(pattern, url),
+            Self::Any => None,
         }
     }
+}
+
+/// A part of a resource.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Section {
+    /// All of a canned policy's.
+    Url,
+    /// What stands before `://`, or should.
+    Protocol,
+    /// Host and port.
+    Domain,
+    /// The rest.
+    PathOrQuery,
 }
 
 /// The URL that a viewer asks for, without what signs it, in the sections that a policy is matched by.
@@ -170,21 +229,26 @@ impl std::fmt::Display for Location<'_> {
     }
 }
 
-fn pattern_covers(pattern: &str, url: &Location<'_>) -> bool {
+fn pattern_mismatch(pattern: &str, url: &Location<'_>) -> Option<Section> {
     let (protocol, rest) = match pattern.split_once("://") {
         Some((protocol, rest)) if !protocol.contains(['/', '.']) => (protocol, rest),
         // Only a leading wildcard stands for the protocol too; `/v/*` is of the RTMP days and means nothing here.
         _ if pattern.starts_with('*') => ("*", pattern),
-        _ => return false,
+        _ => return Some(Section::Protocol),
     };
     let (domain, target) = match rest.find('/') {
         Some(slash) => rest.split_at(slash),
         None if rest.ends_with('*') => (rest, "/*"),
         None => (rest, "/"),
     };
-    glob(&protocol.to_ascii_lowercase(), &url.scheme.to_ascii_lowercase())
-        && glob(&domain.to_ascii_lowercase(), &url.host.to_ascii_lowercase())
-        && target_covers(target, url.path, &url.query)
+    let same = |pattern: &str, text: &str| glob(&pattern.to_ascii_lowercase(), &text.to_ascii_lowercase());
+    if !same(protocol, url.scheme) {
+        Some(Section::Protocol)
+    } else if !same(domain, url.host) {
+        Some(Section::Domain)
+    } else {
+        (!target_covers(target, url.path, &url.query)).then_some(Section::PathOrQuery)
+    }
 }
 
 fn target_covers(pattern: &str, path: &str, query: &str) -> bool {
@@ -201,7 +265,7 @@ fn target_covers(pattern: &str, path: &str, query: &str) -> bool {
 
 /// Whether `text` is `pattern`, in which `*` stands for any run of characters and `?` for one.
 /// On a mismatch only the latest `*` is tried again, so the work is at most the product of the lengths.
-fn glob(pattern: &str, text: &str) -> bool {
+pub(crate) fn glob(pattern: &str, text: &str) -> bool {
     let (mut pattern, mut text) = (pattern.chars(), text.chars());
     let mut latest = None;
     loop {
@@ -228,8 +292,7 @@ fn glob(pattern: &str, text: &str) -> bool {
     }
 }
 
-/// A range of addresses. `0.0.0.0/0` and `::/0` are everybody: AWS's samples write the former for "any",
-/// and most viewers come by IPv6.
+/// A range of addresses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Cidr {
     network: IpAddr,
@@ -259,16 +322,15 @@ impl Cidr {
     #[must_use]
     pub fn admits(&self, address: Option<IpAddr>) -> bool {
         let same = |difference: u128, bits: u32| difference.checked_shr(bits - self.prefix).unwrap_or(0) == 0;
-        self.prefix == 0
-            || match (self.network, address.map(|address| address.to_canonical())) {
-                (IpAddr::V4(network), Some(IpAddr::V4(address))) => {
-                    same(u128::from(network.to_bits() ^ address.to_bits()), 32)
-                }
-                (IpAddr::V6(network), Some(IpAddr::V6(address))) => {
-                    same(network.to_bits() ^ address.to_bits(), 128)
-                }
-                _ => false,
+        match (self.network, address.map(|address| address.to_canonical())) {
+            (IpAddr::V4(network), Some(IpAddr::V4(address))) => {
+                same(u128::from(network.to_bits() ^ address.to_bits()), 32)
             }
+            (IpAddr::V6(network), Some(IpAddr::V6(address))) => {
+                same(network.to_bits() ^ address.to_bits(), 128)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -383,6 +445,10 @@ where
 mod tests {
     use super::*;
 
+    fn parse(text: &[u8]) -> Result<Policy, BadPolicy> {
+        Policy::parse(text, &Dialect::default())
+    }
+
     fn covers(pattern: &str, url: &str) -> bool {
         let uri: Uri = url.parse().unwrap();
         let query = uri.query().unwrap_or_default().to_owned();
@@ -491,7 +557,7 @@ mod tests {
 
     #[test]
     fn a_policy_says_what_where_when_and_to_whom() {
-        let policy = Policy::parse(FULL.as_bytes()).unwrap();
+        let policy = parse(FULL.as_bytes()).unwrap();
         assert_eq!(
             policy,
             Policy {
@@ -501,19 +567,19 @@ mod tests {
                 address: Cidr::parse("192.0.2.0/24"),
             }
         );
-        assert_eq!(Policy::parse(policy.to_json().as_bytes()), Ok(policy));
+        assert_eq!(parse(policy.to_json().as_bytes()), Ok(policy));
     }
 
     #[test]
     fn a_bare_statement_and_an_omitted_resource_are_read() {
         let text = r#"{"Statement":{"Condition":{"DateLessThan":{"AWS:EpochTime":1}}}}"#;
-        assert_eq!(Policy::parse(text.as_bytes()).unwrap().resource, Resource::Any);
+        assert_eq!(parse(text.as_bytes()).unwrap().resource, Resource::Any);
     }
 
     #[test]
     fn a_policy_that_is_not_understood_is_refused() {
         let whole = r#"{"Statement":[{"Resource":"*","Condition":{"DateLessThan":{"AWS:EpochTime":1}}}]}"#;
-        assert!(Policy::parse(whole.as_bytes()).is_ok());
+        assert!(parse(whole.as_bytes()).is_ok());
         for (from, to) in [
             (r":1}", r":1.0}"),
             (r":1}", r":1e3}"),
@@ -541,21 +607,49 @@ mod tests {
         ] {
             let text = whole.replacen(from, to, 1);
             assert_ne!(text, whole);
-            assert!(Policy::parse(text.as_bytes()).is_err(), "{text}");
+            assert!(parse(text.as_bytes()).is_err(), "{text}");
         }
-        assert!(Policy::parse(format!("{}{whole}", " ".repeat(4096)).as_bytes()).is_err());
-        assert!(Policy::parse(b"\xff").is_err());
-        assert!(Policy::parse("[".repeat(4000).as_bytes()).is_err());
+        assert!(parse(format!("{}{whole}", " ".repeat(4096)).as_bytes()).is_err());
+        assert!(parse(b"\xff").is_err());
+        assert!(parse("[".repeat(4000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn cloudfronts_own_limits_can_be_insisted_on() {
+        let strict = Dialect { strict: true, ..Dialect::default() };
+        let policy = |condition: &str| format!(r#"{{"Statement":[{{"Condition":{{{condition}}}}}]}}"#);
+        let expires = |seconds: u64| policy(&format!(r#""DateLessThan":{{"AWS:EpochTime":{seconds}}}"#));
+        let address = |cidr: &str| {
+            policy(&format!(
+                r#""DateLessThan":{{"AWS:EpochTime":1}},"IpAddress":{{"AWS:SourceIp":"{cidr}"}}"#
+            ))
+        };
+        for (text, by_default, strictly) in [
+            (expires(LAST_SECOND), true, true),
+            (expires(LAST_SECOND + 1), true, false),
+            (expires(1_767_290_400_000), false, false),
+            (address("192.0.2.0/24"), true, true),
+            (address("0.0.0.0/0"), true, true),
+            (address("2001:db8::/32"), true, false),
+        ] {
+            assert_eq!(Policy::parse(text.as_bytes(), &Dialect::default()).is_ok(), by_default, "{text}");
+            assert_eq!(Policy::parse(text.as_bytes(), &strict).is_ok(), strictly, "{text}");
+        }
+        let everybody = address("0.0.0.0/0");
+        assert_eq!(Policy::parse(everybody.as_bytes(), &Dialect::default()).unwrap().address, None);
+        let by_ipv4 = Policy::parse(everybody.as_bytes(), &strict).unwrap().address.unwrap();
+        assert!(by_ipv4.admits("192.0.2.1".parse().ok()) && !by_ipv4.admits("2001:db8::1".parse().ok()));
     }
 
     #[test]
     fn an_expiry_has_one_spelling() {
-        assert_eq!(epoch("1767290400"), Some(1_767_290_400));
-        assert_eq!(epoch("2147483647"), Some(LAST_SECOND));
-        for text in
-            ["", "0", "01", "+1", "-1", " 1", "1.0", "2147483648", "1767290400000", "18446744073709551617"]
-        {
-            assert_eq!(epoch(text), None, "{text}");
+        let strict = Dialect { strict: true, ..Dialect::default() };
+        assert_eq!(epoch("1767290400", &strict), Some(1_767_290_400));
+        assert_eq!(epoch("2147483647", &strict), Some(LAST_SECOND));
+        assert_eq!(epoch("2147483648", &strict), None);
+        assert_eq!(epoch("2147483648", &Dialect::default()), Some(LAST_SECOND + 1));
+        for text in ["", "0", "01", "+1", "-1", " 1", "1.0", "1767290400000", "18446744073709551617"] {
+            assert_eq!(epoch(text, &Dialect::default()), None, "{text}");
         }
     }
 
@@ -572,8 +666,6 @@ mod tests {
         assert!(within("2001:db8::/32", "2001:db8:ffff::1"));
         assert!(!within("2001:db8::/32", "2001:db9::1"));
         assert!(!within("192.0.2.0/24", "not known"));
-        assert!(within("0.0.0.0/0", "2001:db8::1"));
-        assert!(within("0.0.0.0/0", "not known"));
         for text in
             ["", "192.0.2", "192.0.2.0/", "192.0.2.0/+8", "192.0.2.0/33", "::/129", "192.0.2.0/8/8", "*"]
         {

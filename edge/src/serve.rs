@@ -1,54 +1,133 @@
 //! One request, from URL to response.
 
+use std::fmt;
+
 use http::header::{
-    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, RANGE,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_RANGES, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, COOKIE, ETAG, IF_RANGE, ORIGIN, RANGE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 
 use crate::caching;
-use crate::config::Config;
-use crate::cors;
-use crate::key_group::{Denied, Grant, Visitor};
+use crate::config::{Config, ConfigError};
+use crate::cors::{self, Origins};
+use crate::crypto::Crypto;
+use crate::key_group::{Denied, Explanation, Grant, Visitor};
 use crate::object_key::{BadPath, ObjectKey};
 use crate::origin::{ByteRange, Metadata, Miss, Object, Origin};
-use crate::playlist::{self, Playlist};
+use crate::playlist::{self, Host, Playlist};
 use crate::signed_url::SignedUrl;
 
 /// The request headers that are read here. A platform need not carry over any other.
-pub const REQUEST_HEADERS: [HeaderName; 3] = [http::header::ACCESS_CONTROL_REQUEST_HEADERS, IF_RANGE, RANGE];
+pub const REQUEST_HEADERS: [HeaderName; 6] =
+    [ACCESS_CONTROL_REQUEST_HEADERS, COOKIE, IF_RANGE, ORIGIN, RANGE, EXPLAIN];
 
-/// Answers a request, or says why not. The request's URI is absolute: the URL that the viewer asked for.
+/// An operator's token, who is told why a request was refused.
+const EXPLAIN: HeaderName = HeaderName::from_static("x-reelgate-explain");
+
+/// Says whether the configuration is sound. No object is called so: an asset's path begins with `/assets/`.
+const HEALTH: &str = "/-/health";
+
+/// Answers a request. Its URI is absolute: the URL that the viewer asked for. What should be in the log, of a
+/// refusal or beside an answer, is in the response's extensions, as a [`Remark`].
 pub async fn serve<O: Origin>(
+    request: &Request<()>,
+    visitor: &Visitor,
+    config: Result<&Config, ConfigError>,
+    origin: &O,
+    crypto: &impl Crypto,
+) -> Response<Content<O::Body>> {
+    let origins = config.as_ref().map_or(&Origins::All, |config| &config.origins).clone();
+    let answer = match (request.method(), config) {
+        // Before authority is asked for: a preflight has none.
+        (&Method::OPTIONS, _) => Ok(preflight(request.headers())),
+        (&Method::GET | &Method::HEAD, config) if request.uri().path() == HEALTH => Ok(health(config)),
+        (&Method::GET | &Method::HEAD, Ok(config)) => object(request, visitor, config, origin, crypto).await,
+        (&Method::GET | &Method::HEAD, Err(error)) => Err(error.into()),
+        _ => Err(Refusal::Method),
+    };
+    let mut response = answer.unwrap_or_else(|refusal| refusal.to_response());
+    cors::answer(&origins, request.headers().get(ORIGIN), response.headers_mut());
+    if request.method() == Method::HEAD {
+        *response.body_mut() = Content::Nothing;
+    }
+    response
+}
+
+async fn object<O: Origin>(
     request: &Request<()>,
     visitor: &Visitor,
     config: &Config,
     origin: &O,
+    crypto: &impl Crypto,
 ) -> Result<Response<Content<O::Body>>, Refusal> {
-    // Before authority is asked for: a preflight has none.
-    if request.method() == Method::OPTIONS {
-        return Ok(preflight(request.headers()));
-    }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Err(Refusal::Method);
-    }
-    let key = ObjectKey::parse(request.uri().path())?;
-    let url = SignedUrl::parse(request.uri())?;
-    let grant = config.keys.verify(key, url, visitor)?;
-
+    let (grant, remark) = authorise(request, visitor, config, crypto).await?;
     let mut response = if playlist::is_playlist(grant.key()) {
-        signed_playlist(request, &grant, origin).await?
+        signed_playlist(request, &grant, &config.own_hosts, origin).await?
     } else if request.method() == Method::HEAD {
         let metadata = origin.head(&grant).await?;
         whole(&grant, Object { metadata, body: Content::Nothing })?
     } else {
-        object(request.headers(), &grant, origin).await?
+        stream(request.headers(), &grant, origin).await?
     };
-    cors::answer(response.headers_mut());
-    if request.method() == Method::HEAD {
-        *response.body_mut() = Content::Nothing;
+    if let Some(remark) = remark {
+        response.extensions_mut().insert(remark);
     }
     Ok(response)
+}
+
+/// Who may have what is asked for: whoever a signature lets in, and for public paths everybody.
+async fn authorise(
+    request: &Request<()>,
+    visitor: &Visitor,
+    config: &Config,
+    crypto: &impl Crypto,
+) -> Result<(Grant, Option<Remark>), Refusal> {
+    let key = ObjectKey::parse(request.uri().path())?;
+    let cookies = cookies(request.headers());
+    let url = match SignedUrl::parse(request.uri(), cookies.as_deref(), &config.dialect) {
+        Ok(url) => url,
+        Err(_) if config.is_public(&key) => return Ok((Grant::public(key), None)),
+        Err(reason) => return Err(Denial { reason, signer: None, explanation: None }.into()),
+    };
+    match config.keys.verify(key.clone(), &url, visitor, &config.dialect, crypto).await {
+        Ok(grant) if url.tolerated.is_empty() => Ok((grant, None)),
+        Ok(grant) => {
+            let (signer, tolerated) = (url.signer(), url.tolerated.join(", "));
+            let text = format!("signed by {signer}; CloudFront would refuse it for {tolerated}");
+            Ok((grant, Some(Remark { text, ours: false })))
+        }
+        Err(_) if config.is_public(&key) => Ok((Grant::public(key), None)),
+        Err(reason) => {
+            let token = request.headers().get(EXPLAIN).map(HeaderValue::as_bytes);
+            let explanation = if token.is_some_and(|token| config.explains_to(token)) {
+                Some(Box::new(config.keys.explain(&url, visitor, crypto).await))
+            } else {
+                None
+            };
+            Err(Denial { reason, signer: Some(url.signer()), explanation }.into())
+        }
+    }
+}
+
+/// All cookies, in one list as [RFC 6265] has it; a browser may send several over HTTP/2.
+///
+/// [RFC 6265]: https://www.rfc-editor.org/rfc/rfc6265#section-5.4
+fn cookies(headers: &HeaderMap) -> Option<String> {
+    let cookies: Vec<_> = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).collect();
+    (!cookies.is_empty()).then(|| cookies.join("; "))
+}
+
+fn health<B>(config: Result<&Config, ConfigError>) -> Response<Content<B>> {
+    let (status, text) = match config {
+        Ok(_) => (StatusCode::OK, r#"{"configuration":"sound"}"#),
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, r#"{"configuration":"not sound, see the log"}"#),
+    };
+    let mut response = message(status, "application/json", text.to_owned());
+    if let Err(error) = config {
+        response.extensions_mut().insert(Remark { text: error.to_string(), ours: true });
+    }
+    response
 }
 
 /// A playlist is always answered whole: players ask for `Range: bytes=0-` of it, and the range would be of
@@ -56,11 +135,12 @@ pub async fn serve<O: Origin>(
 async fn signed_playlist<O: Origin>(
     request: &Request<()>,
     grant: &Grant,
+    own_hosts: &[Host],
     origin: &O,
 ) -> Result<Response<Content<O::Body>>, Refusal> {
     let object = origin.get(grant, None).await?;
     let source = origin.read(object.body).await?;
-    let signed = Playlist::at(request.uri()).sign(source, grant.authority())?;
+    let signed = Playlist::at(request.uri(), own_hosts).sign(source, grant.authority())?;
     let mut metadata = object.metadata;
     // Its bytes are no longer the object's, so neither is its tag.
     (metadata.size, metadata.etag) = (signed.len() as u64, None);
@@ -70,7 +150,7 @@ async fn signed_playlist<O: Origin>(
     Ok(response)
 }
 
-async fn object<O: Origin>(
+async fn stream<O: Origin>(
     headers: &HeaderMap,
     grant: &Grant,
     origin: &O,
@@ -132,7 +212,6 @@ fn media_type<'a>(stored: Option<&'a str>, extension: &str) -> &'a str {
 fn preflight<B>(request: &HeaderMap) -> Response<Content<B>> {
     let mut response = Response::new(Content::Nothing);
     *response.status_mut() = StatusCode::NO_CONTENT;
-    cors::answer(response.headers_mut());
     cors::preflight(request, response.headers_mut());
     response
 }
@@ -154,6 +233,33 @@ pub enum Content<B> {
     Bytes(Vec<u8>),
 }
 
+/// What belongs into the log.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Remark {
+    /// A sentence, without anything that opens anything.
+    pub text: String,
+    /// Whether it is the operator's to mend, not the viewer's.
+    pub ours: bool,
+}
+
+/// A denial, with what the log and an operator may know of it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Denial {
+    /// What was found wrong.
+    pub reason: Denied,
+    /// The key pair's id and a digest of the signature, where there are any.
+    pub signer: Option<String>,
+    /// For an operator who asked.
+    pub explanation: Option<Box<Explanation>>,
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "denied: {}", self.reason)?;
+        self.signer.as_ref().map_or(Ok(()), |signer| write!(f, ", signed by {signer}"))
+    }
+}
+
 /// Why a request got no object. Its `Display` is for our logs.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Refusal {
@@ -161,8 +267,8 @@ pub enum Refusal {
     #[error(transparent)]
     Path(#[from] BadPath),
     /// The viewer may not have it.
-    #[error("denied: {0}")]
-    Denied(#[from] Denied),
+    #[error("{0}")]
+    Denied(Box<Denial>),
     /// Neither GET nor HEAD.
     #[error("only GET and HEAD are served")]
     Method,
@@ -174,7 +280,13 @@ pub enum Refusal {
     Playlist(#[from] playlist::TooLong),
     /// The gate itself is not set up.
     #[error(transparent)]
-    Config(#[from] crate::config::ConfigError),
+    Config(#[from] ConfigError),
+}
+
+impl From<Denial> for Refusal {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(Box::new(denial))
+    }
 }
 
 impl Refusal {
@@ -193,42 +305,61 @@ impl Refusal {
     }
 
     /// What the viewer is told: CloudFront's words for a denial, else the status and no more. What exactly
-    /// went wrong is for the log.
-    #[must_use]
-    pub fn to_response<B>(&self) -> Response<Content<B>> {
+    /// went wrong is for the log, and for an operator who asks.
+    fn to_response<B>(&self) -> Response<Content<B>> {
         let status = self.status();
-        let (media_type, text) = match self {
-            Self::Denied(denied) => {
-                let (code, message) = denied.code();
-                (
-                    "text/xml",
-                    format!(
-                        r#"<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>{message}</Message></Error>"#
-                    ),
-                )
-            }
-            _ => ("text/plain", status.canonical_reason().unwrap_or_default().to_owned()),
+        let mut response = match self {
+            Self::Denied(denial) => match &denial.explanation {
+                Some(explanation) => {
+                    message(status, "application/json", explained(&denial.reason, explanation))
+                }
+                None => message(status, "text/xml", cloudfronts_words(&denial.reason)),
+            },
+            _ => message(status, "text/plain", status.canonical_reason().unwrap_or_default().to_owned()),
         };
-        let length = text.len();
-        let mut response = Response::new(Content::Bytes(text.into_bytes()));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static(caching::REFUSED));
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         match self {
             Self::Method => {
-                headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+                response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
             }
             Self::Origin(Miss::Range { size }) => {
                 if let Ok(range) = HeaderValue::from_str(&format!("bytes */{size}")) {
-                    headers.insert(CONTENT_RANGE, range);
+                    response.headers_mut().insert(CONTENT_RANGE, range);
                 }
             }
             _ => {}
         }
-        cors::answer(headers);
+        response.extensions_mut().insert(Remark { text: self.to_string(), ours: status.is_server_error() });
         response
     }
+}
+
+fn cloudfronts_words(reason: &Denied) -> String {
+    let (code, message) = reason.code();
+    format!(
+        r#"<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>{message}</Message></Error>"#
+    )
+}
+
+fn explained(reason: &Denied, explanation: &Explanation) -> String {
+    #[derive(serde::Serialize)]
+    struct Explained<'a> {
+        refused: String,
+        #[serde(flatten)]
+        explanation: &'a Explanation,
+    }
+    // Strings, numbers and addresses: nothing in here can fail to be written.
+    serde_json::to_string_pretty(&Explained { refused: reason.to_string(), explanation }).unwrap_or_default()
+}
+
+/// An answer of our own, which nobody keeps: what is so now may be otherwise in a moment.
+fn message<B>(status: StatusCode, media_type: &'static str, text: String) -> Response<Content<B>> {
+    let length = text.len();
+    let mut response = Response::new(Content::Bytes(text.into_bytes()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(caching::REFUSED));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }

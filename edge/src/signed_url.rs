@@ -1,14 +1,22 @@
-//! A request's URL, taken apart into what was signed, who signed it, and what is asked for.
+//! A request's URL and cookies, taken apart into what was signed, who signed it, and what is asked for.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 
 use http::Uri;
 use percent_encoding::percent_decode_str;
+use sha2::{Digest, Sha256};
 
 use crate::key_group::Denied;
-use crate::policy::{self, Location, Policy, Resource};
+use crate::policy::{self, Dialect, Location, Policy, Resource};
 
-/// A URL with a policy and a signature in its query. Nothing in it is trusted yet.
+/// The signing parameters, in the query. As cookies they are called `CloudFront-…`.
+const NAMES: [&str; 5] = ["Policy", "Expires", "Signature", "Key-Pair-Id", "Hash-Algorithm"];
+
+/// What their names begin with as cookies.
+const COOKIE: &str = "CloudFront-";
+
+/// A request with a policy and a signature. Nothing in it is trusted yet.
 #[derive(Debug)]
 pub struct SignedUrl<'a> {
     /// What is asked for.
@@ -21,8 +29,11 @@ pub struct SignedUrl<'a> {
     pub(crate) hash: Hash,
     pub(crate) key_pair_id: String,
     /// The signing parameters, to hand on to the links of a playlist: in the viewer's order, in our spelling,
-    /// so that a link comes out the same whether or not a player re-encoded them.
+    /// so that a link comes out the same whether or not a player re-encoded them. Empty for cookies, which a
+    /// browser hands on by itself.
     pub(crate) authority: String,
+    /// The viewer's own parameters that a canned policy was matched without, though CloudFront would not.
+    pub(crate) tolerated: Vec<String>,
 }
 
 /// The digest that is signed. `Hash-Algorithm` chooses it; it is not signed itself and need not be, because a
@@ -36,81 +47,147 @@ pub enum Hash {
     Sha256,
 }
 
+impl Hash {
+    /// As `Hash-Algorithm` spells it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sha1 => "SHA1",
+            Self::Sha256 => "SHA256",
+        }
+    }
+}
+
+/// The signing parameters that were found in one place, in their order.
+#[derive(Default)]
+struct Parameters<'a>(Vec<(&'static str, Cow<'a, str>)>);
+
+impl Parameters<'_> {
+    fn value(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(found, _)| *found == name).map(|(_, value)| &**value)
+    }
+
+    /// A repeated parameter has two readings, so it has none.
+    fn repeated(&self) -> Option<&'static str> {
+        NAMES.into_iter().find(|name| self.0.iter().filter(|(found, _)| found == name).count() > 1)
+    }
+}
+
 impl<'a> SignedUrl<'a> {
-    /// Reads the signing parameters of an absolute `uri`.
+    /// Reads the signing parameters of an absolute `uri`, or else of `cookies`, the request's `Cookie`.
     ///
-    /// Names and values are compared percent-decoded: some players write `~` as `%7E` when they add a
-    /// parameter of their own, and some signers always do.
-    pub fn parse(uri: &'a Uri) -> Result<Self, Denied> {
-        let (mut policy, mut expires, mut signature, mut key_pair_id, mut hash) =
-            (None, None, None, None, None);
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    /// One of them in the query is enough for no cookie to be looked at, as with CloudFront. Names and values are
+    /// compared percent-decoded: some players write `~` as `%7E` when they add a parameter of their own, and some
+    /// signers always do.
+    pub fn parse(uri: &'a Uri, cookies: Option<&str>, dialect: &Dialect) -> Result<Self, Denied> {
+        let (mut plain, mut suffixed, mut own) = (Parameters::default(), Parameters::default(), Vec::new());
         for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (name, parameter) = match &*decode(name) {
-                "Policy" => ("Policy", &mut policy),
-                "Expires" => ("Expires", &mut expires),
-                "Signature" => ("Signature", &mut signature),
-                "Key-Pair-Id" => ("Key-Pair-Id", &mut key_pair_id),
-                "Hash-Algorithm" => ("Hash-Algorithm", &mut hash),
-                _ => {
-                    theirs.push(pair);
-                    continue;
-                }
-            };
-            let value = decode(value);
-            ours.push((name, value.clone()));
-            // A repeated parameter has two readings, so it has none.
-            if parameter.replace(value).is_some() {
-                return Err(Denied::Repeated(name));
+            let name = decode(name);
+            if let Some(name) = known(&name) {
+                plain.0.push((name, decode(value)));
+            } else if let Some(name) = name.strip_suffix(&*dialect.suffix).and_then(known) {
+                suffixed.0.push((name, decode(value)));
+            } else {
+                own.push(pair);
             }
         }
-        if ours.is_empty() {
+        let (parameters, in_query) = match (plain.0.is_empty(), suffixed.0.is_empty()) {
+            (false, _) => (plain, true),
+            (true, false) => (suffixed, true),
+            (true, true) => (in_cookies(cookies.unwrap_or_default()), false),
+        };
+        if parameters.0.is_empty() {
             return Err(Denied::Unsigned);
         }
+        if let Some(name) = parameters.repeated() {
+            return Err(Denied::Repeated(name));
+        }
 
-        let location = Location::new(uri, theirs.join("&"));
         let key_pair_id =
-            key_pair_id.filter(|id: &Cow<'_, str>| !id.is_empty()).ok_or(Denied::NoKeyPair)?.into_owned();
-        let signature = signature
-            .and_then(|text: Cow<'_, str>| policy::decode(&text))
+            parameters.value("Key-Pair-Id").filter(|id| !id.is_empty()).ok_or(Denied::NoKeyPair)?.to_owned();
+        let signature = parameters
+            .value("Signature")
+            .and_then(policy::decode)
             .filter(|bytes| !bytes.is_empty())
             .ok_or(Denied::SignatureUnreadable)?;
-        let hash = match hash.as_deref() {
+        let hash = match parameters.value("Hash-Algorithm") {
             None | Some("SHA1") => Hash::Sha1,
             Some("SHA256") => Hash::Sha256,
             Some(_) => return Err(Denied::UnknownHash),
         };
         // Some signers send both forms; CloudFront then goes by the policy.
-        let (policy, signed, redundant) = match (policy, expires) {
-            (Some(text), _) => {
-                let signed = policy::decode(&text)
-                    .ok_or_else(|| Denied::PolicyUnreadable("it is not CloudFront's base64".to_owned()))?;
-                let policy =
-                    Policy::parse(&signed).map_err(|error| Denied::PolicyUnreadable(error.to_string()))?;
-                (policy, signed, "Expires")
-            }
-            (None, Some(text)) => canned(&location, &text)?,
-            (None, None) => return Err(Denied::PolicyUnreadable("there is none".to_owned())),
+        let custom = parameters.value("Policy").is_some();
+        let mut tolerated = Vec::new();
+        if !custom {
+            own.retain(|pair| {
+                let strange = dialect.tolerates(&decode(pair.split('=').next().unwrap_or_default()));
+                if strange {
+                    tolerated.push((*pair).to_owned());
+                }
+                !strange
+            });
+        }
+        let location = Location::new(uri, own.join("&"));
+        let (policy, signed) = match (parameters.value("Policy"), parameters.value("Expires")) {
+            (Some(text), _) => custom_policy(text, dialect)?,
+            (None, Some(text)) => canned_policy(&location, text, dialect)?,
+            (None, None) => return Err(unreadable("there is none")),
         };
-        let authority = ours
-            .iter()
-            .filter(|(name, _)| *name != redundant)
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect::<Vec<_>>()
-            .join("&");
-        Ok(Self { location, policy, signed, signature, hash, key_pair_id, authority })
+        let handed_on = |&&(name, _): &&(&str, _)| in_query && !(custom && name == "Expires");
+        let pairs = parameters.0.iter().filter(handed_on).map(|(name, value)| format!("{name}={value}"));
+        let authority = pairs.collect::<Vec<_>>().join("&");
+        Ok(Self { location, policy, signed, signature, hash, key_pair_id, authority, tolerated })
+    }
+
+    /// Who signed it, for the log: the key pair's id, and enough of the signature's digest to tell one session
+    /// from another.
+    #[must_use]
+    pub fn signer(&self) -> String {
+        let mut text = format!("{} ", self.key_pair_id.escape_debug());
+        for byte in Sha256::digest(&self.signature).iter().take(6) {
+            // Writing to a string does not fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        text
     }
 }
 
-fn canned(location: &Location<'_>, expires: &str) -> Result<(Policy, Vec<u8>, &'static str), Denied> {
-    let unreadable = |reason: &str| Denied::PolicyUnreadable(reason.to_owned());
-    let expires = policy::epoch(expires).ok_or_else(|| unreadable("Expires is no Unix time up to 2038"))?;
+fn known(name: &str) -> Option<&'static str> {
+    NAMES.into_iter().find(|known| *known == name)
+}
+
+/// The signing parameters of a `Cookie` header ([RFC 6265 §4.2.1]).
+///
+/// [RFC 6265 §4.2.1]: https://www.rfc-editor.org/rfc/rfc6265#section-4.2.1
+fn in_cookies(header: &str) -> Parameters<'_> {
+    let pairs = header.split(';').filter_map(|pair| pair.trim().split_once('='));
+    let ours = pairs.filter_map(|(name, value)| Some((known(name.strip_prefix(COOKIE)?)?, decode(value))));
+    Parameters(ours.collect())
+}
+
+fn custom_policy(text: &str, dialect: &Dialect) -> Result<(Policy, Vec<u8>), Denied> {
+    let signed = policy::decode(text).ok_or_else(|| unreadable("it is not CloudFront's base64"))?;
+    let policy =
+        Policy::parse(&signed, dialect).map_err(|error| Denied::PolicyUnreadable(error.to_string()))?;
+    Ok((policy, signed))
+}
+
+fn canned_policy(
+    location: &Location<'_>,
+    expires: &str,
+    dialect: &Dialect,
+) -> Result<(Policy, Vec<u8>), Denied> {
+    let expires = policy::epoch(expires, dialect).ok_or_else(|| unreadable("Expires is no Unix time"))?;
     let url = location.to_string();
     let signed =
         policy::canned(&url, expires).ok_or_else(|| unreadable("the URL cannot stand in a canned policy"))?;
     let policy = Policy { resource: Resource::Exactly(url), expires, starts: None, address: None };
-    Ok((policy, signed.into_bytes(), ""))
+    Ok((policy, signed.into_bytes()))
+}
+
+fn unreadable(reason: &str) -> Denied {
+    Denied::PolicyUnreadable(reason.to_owned())
 }
 
 /// What is no UTF-8 cannot be the name or the value of anything that we know: it stays as it was written.
@@ -127,7 +204,7 @@ mod tests {
 
     fn parse(query: &str) -> Result<(String, String, String), Denied> {
         let uri: Uri = format!("https://v.example/a/1.m4s{query}").parse().unwrap();
-        let url = SignedUrl::parse(&uri)?;
+        let url = SignedUrl::parse(&uri, None, &Dialect::default())?;
         Ok((url.location.to_string(), String::from_utf8(url.signed).unwrap(), url.authority))
     }
 
@@ -197,5 +274,54 @@ mod tests {
                 "{again}"
             );
         }
+    }
+
+    fn with_cookies(query: &str, cookies: &str) -> Result<(String, String), Denied> {
+        let uri: Uri = format!("https://v.example/a/1.m4s{query}").parse().unwrap();
+        let url = SignedUrl::parse(&uri, Some(cookies), &Dialect::default())?;
+        Ok((url.location.to_string(), url.authority))
+    }
+
+    #[test]
+    fn cookies_count_where_the_query_says_nothing() {
+        let cookies = format!(
+            "a=b; CloudFront-Policy={POLICY};CloudFront-Signature=AA__; CloudFront-Key-Pair-Id=K1; c; =; d=e=f"
+        );
+        let read = with_cookies("?a=1&policy=2", &cookies).unwrap();
+        assert_eq!(read, ("https://v.example/a/1.m4s?a=1&policy=2".to_owned(), String::new()));
+        for query in
+            ["?Expires=5", "?Hash-Algorithm=SHA1", "?Key-Pair-Id=K1", "?Policy-PREFIX=x", "?Signature="]
+        {
+            assert!(with_cookies(query, &cookies).is_err(), "{query}");
+        }
+        assert_eq!(with_cookies("", &cookies.to_lowercase()).unwrap_err(), Denied::Unsigned);
+        let twice = format!("{cookies}; CloudFront-Key-Pair-Id=K1");
+        assert_eq!(with_cookies("", &twice).unwrap_err(), Denied::Repeated("Key-Pair-Id"));
+    }
+
+    #[test]
+    fn parameters_with_the_suffix_stand_in_for_plain_ones() {
+        let suffixed = format!("Policy-PREFIX={POLICY}&Signature-PREFIX=AA__&Key-Pair-Id-PREFIX=K1");
+        let plain = format!("Policy={POLICY}&Signature=AA__&Key-Pair-Id=K1");
+        let (location, _, authority) = parse(&format!("?a=1&{suffixed}")).unwrap();
+        assert_eq!((&*location, authority), ("https://v.example/a/1.m4s?a=1", plain.clone()));
+        let (location, _, authority) = parse(&format!("?{suffixed}&{plain}&{suffixed}")).unwrap();
+        assert_eq!((&*location, authority), ("https://v.example/a/1.m4s", plain));
+        let mixed = format!("?{suffixed}&Key-Pair-Id=K1");
+        assert_eq!(parse(&mixed).unwrap_err(), Denied::SignatureUnreadable);
+    }
+
+    #[test]
+    fn what_players_add_may_be_tolerated_in_a_canned_url() {
+        let uri: Uri =
+            "https://v.example/1.m4s?CMCD=bs&v=2&_HLS_msn=3&Expires=5&Signature=AA__&Key-Pair-Id=K"
+                .parse()
+                .unwrap();
+        let players = vec!["CMCD*".to_owned(), "_HLS_*".to_owned()];
+        let url = SignedUrl::parse(&uri, None, &Dialect { players, ..Dialect::default() }).unwrap();
+        assert_eq!(url.location.to_string(), "https://v.example/1.m4s?v=2");
+        assert_eq!(url.tolerated, ["CMCD=bs", "_HLS_msn=3"]);
+        let url = SignedUrl::parse(&uri, None, &Dialect::default()).unwrap();
+        assert_eq!(url.location.to_string(), "https://v.example/1.m4s?CMCD=bs&v=2&_HLS_msn=3");
     }
 }

@@ -12,46 +12,42 @@ use worker::{
 use crate::config::{Config, ConfigError};
 use crate::key_group::{Grant, Visitor};
 use crate::origin::{ByteRange, Metadata, Miss, Object, Origin};
-use crate::serve::{Content, REQUEST_HEADERS, Refusal, serve};
+use crate::serve::{Content, REQUEST_HEADERS, Remark, serve};
+use web_crypto::WebCrypto;
+
+mod web_crypto;
 
 /// The bucket's binding in `wrangler.toml`.
 const BUCKET: &str = "MEDIA";
 
 #[event(fetch)]
 async fn fetch(request: Request, env: Env, _: Context) -> Result<Response> {
-    respond(match answer(&request, &env).await {
-        Ok(response) => response,
-        Err(refusal) => {
-            let status = refusal.status();
-            // The path only: the query is somebody's authority.
-            let line =
-                format!("{} {} {}: {refusal}", status.as_u16(), request.inner().method(), request.path());
-            if status.is_server_error() {
-                console_error!("{line}");
-            } else {
-                console_log!("{line}");
-            }
-            refusal.to_response()
-        }
-    })
-}
-
-async fn answer(
-    request: &Request,
-    env: &Env,
-) -> std::result::Result<http::Response<Content<R2Object>>, Refusal> {
-    let config = config(env)?;
-    let bucket = env.bucket(BUCKET).map_err(|_| {
-        ConfigError(vec![format!(
-            "{BUCKET}: no R2 bucket is bound to it; see [[r2_buckets]] in wrangler.toml"
-        )])
-    })?;
     let visitor = Visitor {
         now: Date::now().as_millis() / 1000,
         // Cloudflare sets it, whatever the viewer sent.
-        address: header(request, "CF-Connecting-IP").and_then(|address| address.parse().ok()),
+        address: header(&request, "CF-Connecting-IP").and_then(|address| address.parse().ok()),
     };
-    serve(&carry_over(request)?, &visitor, config, &R2(bucket)).await
+    let (config, bucket) = match (config(&env), env.bucket(BUCKET)) {
+        (Ok(config), Ok(bucket)) => (Ok(config), Some(bucket)),
+        (Err(error), _) => (Err(error), None),
+        (Ok(_), Err(_)) => (Err(no_bucket()), None),
+    };
+    let Ok(http) = carry_over(&request) else { return Response::error("Bad Request", 400) };
+    let response = serve(&http, &visitor, config, &R2(bucket), &WebCrypto).await;
+    if let Some(Remark { text, ours }) = response.extensions().get() {
+        // The path only: the query is somebody's authority.
+        let line = format!("{} {} {}: {text}", response.status().as_u16(), http.method(), http.uri().path());
+        if *ours {
+            console_error!("{line}");
+        } else {
+            console_log!("{line}");
+        }
+    }
+    respond(response)
+}
+
+fn no_bucket() -> ConfigError {
+    ConfigError(vec![format!("{BUCKET}: no R2 bucket is bound to it; see [[r2_buckets]] in wrangler.toml")])
 }
 
 /// The settings, read once for the life of the isolate; while they are wrong, at every request.
@@ -75,14 +71,14 @@ fn header(request: &Request, name: &str) -> Option<String> {
 
 /// The request as the core reads it: method, URL, and only the headers that it asks for. The method is taken
 /// from the runtime's own request: the crate's calls every method GET that it does not know.
-fn carry_over(request: &Request) -> std::result::Result<http::Request<()>, Refusal> {
+fn carry_over(request: &Request) -> std::result::Result<http::Request<()>, http::Error> {
     let mut builder = http::Request::builder().method(&*request.inner().method()).uri(request.inner().url());
     for name in &REQUEST_HEADERS {
         if let Some(value) = header(request, name.as_str()) {
             builder = builder.header(name, value);
         }
     }
-    builder.body(()).map_err(|_| Refusal::Path(crate::object_key::BadPath))
+    builder.body(())
 }
 
 /// Gives the runtime R2's own stream, so that a segment's bytes never pass through WebAssembly.
@@ -102,8 +98,14 @@ fn respond(response: http::Response<Content<R2Object>>) -> Result<Response> {
     })
 }
 
-/// An R2 bucket as an origin.
-struct R2(Bucket);
+/// An R2 bucket as an origin. There is none only where the configuration is not sound, and nothing is asked for.
+struct R2(Option<Bucket>);
+
+impl R2 {
+    fn bucket(&self) -> std::result::Result<&Bucket, Miss> {
+        self.0.as_ref().ok_or_else(|| Miss::Failed("there is no bucket".to_owned()))
+    }
+}
 
 impl Origin for R2 {
     type Body = R2Object;
@@ -114,7 +116,7 @@ impl Origin for R2 {
         range: Option<ByteRange>,
     ) -> std::result::Result<Object<R2Object>, Miss> {
         let key = grant.key().as_str();
-        let get = self.0.get(key);
+        let get = self.bucket()?.get(key);
         let get = match range {
             Some(range) => get.range(r2_range(range)),
             None => get,
@@ -133,7 +135,7 @@ impl Origin for R2 {
     }
 
     async fn head(&self, grant: &Grant) -> std::result::Result<Metadata, Miss> {
-        let object = self.0.head(grant.key().as_str()).await.map_err(|error| failed(&error))?;
+        let object = self.bucket()?.head(grant.key().as_str()).await.map_err(|error| failed(&error))?;
         object.as_ref().map(metadata).ok_or(Miss::NotFound)
     }
 

@@ -1,0 +1,90 @@
+//! The arithmetic, done by the runtime.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use web_sys::{Crypto as JsCrypto, CryptoKey, SubtleCrypto};
+use worker::console_error;
+use worker::js_sys::{Array, Object, Reflect, Uint8Array, global};
+use worker::wasm_bindgen::{JsCast, JsValue};
+use worker::wasm_bindgen_futures::JsFuture;
+
+use crate::crypto::{Algorithm, Crypto, TrustedKey, halves};
+use crate::signed_url::Hash;
+
+/// The runtime's `crypto.subtle`.
+pub(super) struct WebCrypto;
+
+impl Crypto for WebCrypto {
+    async fn verify(&self, key: &TrustedKey, hash: Hash, message: &[u8], signature: &[u8]) -> bool {
+        match verify(key, hash, message, signature).await {
+            Ok(valid) => valid,
+            Err(error) => {
+                console_error!("WebCrypto, key {}: {error:?}", key.id());
+                false
+            }
+        }
+    }
+}
+
+async fn verify(key: &TrustedKey, hash: Hash, message: &[u8], signature: &[u8]) -> Result<bool, JsValue> {
+    let raw;
+    let signature = match key.algorithm() {
+        Algorithm::Rsa => signature,
+        Algorithm::P256 => match halves(signature) {
+            Some(halves) => {
+                raw = halves;
+                &raw[..]
+            }
+            None => return Ok(false),
+        },
+    };
+    let crypto_key = imported(key, hash).await?;
+    let (signature, message) = (Uint8Array::from(signature), Uint8Array::from(message));
+    let checked = subtle()?.verify_with_object_and_buffer_source_and_buffer_source(
+        &parameters(key, hash)?,
+        &crypto_key,
+        &signature,
+        &message,
+    )?;
+    Ok(JsFuture::from(checked).await?.is_truthy())
+}
+
+/// The key as the runtime holds it, imported once for the life of the isolate. An RSA key is imported for one hash.
+async fn imported(key: &TrustedKey, hash: Hash) -> Result<CryptoKey, JsValue> {
+    thread_local! {
+        static KEYS: RefCell<HashMap<(String, &'static str), CryptoKey>> = RefCell::default();
+    }
+    let name = (key.id().to_owned(), hash.name());
+    if let Some(key) = KEYS.with_borrow(|keys| keys.get(&name).cloned()) {
+        return Ok(key);
+    }
+    let usages = Array::of1(&"verify".into());
+    let spki: Object = Uint8Array::from(key.spki()).unchecked_into();
+    let import = subtle()?.import_key_with_object("spki", &spki, &parameters(key, hash)?, false, &usages)?;
+    let key: CryptoKey = JsFuture::from(import).await?.unchecked_into();
+    KEYS.with_borrow_mut(|keys| keys.insert(name, key.clone()));
+    Ok(key)
+}
+
+/// `RsaHashedImportParams` and `EcKeyImportParams`, `EcdsaParams`: what one of them does not know it does not read.
+fn parameters(key: &TrustedKey, hash: Hash) -> Result<Object, JsValue> {
+    let digest = match hash {
+        Hash::Sha1 => "SHA-1",
+        Hash::Sha256 => "SHA-256",
+    };
+    let name = match key.algorithm() {
+        Algorithm::Rsa => "RSASSA-PKCS1-v1_5",
+        Algorithm::P256 => "ECDSA",
+    };
+    let parameters = Object::new();
+    for (name, value) in [("name", name), ("hash", digest), ("namedCurve", "P-256")] {
+        Reflect::set(&parameters, &name.into(), &value.into())?;
+    }
+    Ok(parameters)
+}
+
+fn subtle() -> Result<SubtleCrypto, JsValue> {
+    let crypto: JsCrypto = Reflect::get(&global(), &"crypto".into())?.unchecked_into();
+    Ok(crypto.subtle())
+}
