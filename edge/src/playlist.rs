@@ -112,7 +112,8 @@ impl<'a> Playlist<'a> {
         let slash = |offset: usize| matches!(at(offset), b'/' | b'\\');
 
         let start = uri.iter().take_while(|&&byte| byte <= b' ').count();
-        if uri.iter().skip(start).any(|byte| matches!(byte, b'\t' | b'\n' | b'\r')) {
+        let literal = uri.get(start..).unwrap_or_default();
+        if literal.iter().any(|byte| matches!(byte, b'\t' | b'\n' | b'\r')) || begins_blank(literal) {
             return false;
         }
         let (scheme, rest) = match uri.get(start..).map(Scheme::split) {
@@ -165,6 +166,7 @@ impl Signer<'_> {
         let text = line.strip_suffix(b"\n").map_or(line, |text| text.strip_suffix(b"\r").unwrap_or(text));
         match text.trim_ascii_start() {
             [] => self.copy(text),
+            _ if breaks(text.trim_ascii()) => self.copy(text),
             [b'#', ..] => self.tag(text),
             _ => self.link(text),
         }
@@ -279,6 +281,22 @@ impl Signer<'_> {
         text.extend_from_slice(rest);
         Some(Target { text: text.into(), unknown, end })
     }
+}
+
+/// Whether some player ends a line within `text`, at a character that ends none by RFC 8216bis: then it reads
+/// links where there are none, and what goes into ours would go into those. hls.js ends them where JavaScript's
+/// `.` does, others where Python's `splitlines` does.
+fn breaks(text: &[u8]) -> bool {
+    const WIDE: [&[u8]; 3] = ["\u{85}".as_bytes(), "\u{2028}".as_bytes(), "\u{2029}".as_bytes()];
+    text.iter().any(|byte| matches!(byte, b'\r' | 0x0b | 0x0c | 0x1c..=0x1e))
+        || !text.is_ascii() && WIDE.iter().any(|end| text.windows(end.len()).any(|window| window == *end))
+}
+
+/// Whether `text` begins with a blank beyond ASCII. JavaScript trims those too, so what looks like a name in a
+/// folder is a URL to its players.
+fn begins_blank(text: &[u8]) -> bool {
+    let first = text.utf8_chunks().next().and_then(|chunk| chunk.valid().chars().next());
+    first.is_some_and(|first| first.is_whitespace() || first == '\u{feff}')
 }
 
 /// Where a link leads, as far as it can be told.
@@ -605,6 +623,32 @@ mod tests {
         ] {
             assert_eq!(link(theirs), theirs);
         }
+    }
+
+    /// Each of these was asked of evil.example by a player: hls.js 1.7.4 trims what JavaScript trims, and ends a
+    /// line where `.` does.
+    #[test]
+    fn a_blank_or_a_line_end_of_another_alphabet_gives_nothing_away() {
+        for blank in
+            ["\u{a0}", "\u{1680}", "\u{2003}", "\u{202f}", "\u{205f}", "\u{3000}", "\u{feff}", " \u{3000} "]
+        {
+            for theirs in ["https://evil.example/a.ts", "//evil.example/a.ts"] {
+                let line = format!("{blank}{theirs}");
+                assert_eq!(link(&line), line);
+                let line = format!("#EXT-X-MAP:URI=\"{blank}{theirs}\"");
+                assert_eq!(link(&line), line);
+            }
+        }
+        for end in ["\r", "\u{b}", "\u{c}", "\u{1c}", "\u{1e}", "\u{85}", "\u{2028}", "\u{2029}"] {
+            for line in [
+                format!("a.ts{end}https://evil.example/b.ts"),
+                format!("#EXT-X-MAP:URI=\"a.mp4{end}https://evil.example/b.ts\""),
+                format!("#EXT-X-MAP:X=\"{end}https://evil.example/?\",URI=\"a.mp4\""),
+            ] {
+                assert_eq!(link(&line), line);
+            }
+        }
+        assert_eq!(link("a\u{3000}b.ts"), "a\u{3000}b.ts?S=1&K=2");
     }
 
     #[test]
