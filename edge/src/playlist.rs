@@ -240,7 +240,11 @@ impl Signer<'_> {
         if (text.trim_ascii().is_empty() && unknown.is_none()) || !self.playlist.owns(&text, unknown) {
             return None;
         }
-        let joins = |before: &[u8]| matches!(before.last(), Some(b'?' | b'&'));
+        // A second `?` is data: what follows it is still the value before it.
+        let joins = |before: &[u8]| {
+            let query = before.iter().position(|&byte| byte == b'?');
+            query.is_some_and(|mark| mark + 1 == before.len() || before.ends_with(b"&"))
+        };
         if text.strip_suffix(self.authority).is_some_and(joins) {
             return None;
         }
@@ -541,7 +545,10 @@ mod tests {
         for (uri, signed) in [
             ("a.ts", "a.ts?S=1&K=2"),
             ("a.ts?b", "a.ts?b&S=1&K=2"),
-            ("a.ts?b=c?", "a.ts?b=c?S=1&K=2"),
+            ("a.ts?b=c?", "a.ts?b=c?&S=1&K=2"),
+            ("a.ts??", "a.ts??&S=1&K=2"),
+            ("a.ts?b=c?S=1&K=2", "a.ts?b=c?S=1&K=2&S=1&K=2"),
+            ("a&S=1&K=2", "a&S=1&K=2?S=1&K=2"),
             ("a.ts?", "a.ts?S=1&K=2"),
             ("a.ts?b&", "a.ts?b&S=1&K=2"),
             ("a.ts#f", "a.ts?S=1&K=2#f"),
