@@ -54,7 +54,9 @@ pub fn is_playlist(key: &ObjectKey) -> bool {
 
 /// A playlist too long to be held in memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("the playlist is longer than {LONGEST} bytes when its links are signed")]
+#[error(
+    "the playlist is longer than {LONGEST} bytes when its links are signed, or its variables substituted"
+)]
 pub struct TooLong;
 
 /// A playlist's place on the web, from which its links lead somewhere.
@@ -89,12 +91,13 @@ impl<'a> Playlist<'a> {
             playlist: self,
             authority: authority.as_bytes(),
             variables: BTreeMap::new(),
+            substituted: 0,
             out: Vec::with_capacity(room.min(LONGEST)),
         };
         signer.copy(source.get(..mark).unwrap_or_default());
         for line in after_mark.split_inclusive(|&byte| byte == b'\n') {
             signer.line(line);
-            if signer.out.len() > LONGEST {
+            if signer.out.len().max(signer.substituted) > LONGEST {
                 return Err(TooLong);
             }
         }
@@ -154,6 +157,8 @@ struct Signer<'a> {
     authority: &'a [u8],
     /// What `EXT-X-DEFINE` defined; `None` for a value that only the player knows.
     variables: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// The bytes of all values that stood in for a variable so far: a short link may name a long one many times.
+    substituted: usize,
     out: Vec<u8>,
 }
 
@@ -235,7 +240,7 @@ impl Signer<'_> {
     }
 
     /// Where in `uri` the authority goes, and what joins it to what is there; `None` if it does not go there.
-    fn joint(&self, uri: &[u8]) -> Option<(usize, &'static [u8])> {
+    fn joint(&mut self, uri: &[u8]) -> Option<(usize, &'static [u8])> {
         let Target { text, unknown, end } = self.expand(uri)?;
         if (text.trim_ascii().is_empty() && unknown.is_none()) || !self.playlist.owns(&text, unknown) {
             return None;
@@ -257,8 +262,8 @@ impl Signer<'_> {
     }
 
     /// The URI as a player will read it, its fragment apart. `None` if no player could read it, or if a
-    /// variable hides where the fragment begins.
-    fn expand<'u>(&self, uri: &'u [u8]) -> Option<Target<'u>> {
+    /// variable hides where the fragment begins, or if all that is substituted is more than is held in memory.
+    fn expand<'u>(&mut self, uri: &'u [u8]) -> Option<Target<'u>> {
         let (mut text, mut unknown, mut rest) = (Vec::new(), None, uri);
         while let Some(Variable { before, name, after }) = split_variable(rest) {
             if before.contains(&b'#') {
@@ -271,7 +276,13 @@ impl Signer<'_> {
                     return Some(Target { text: text.into(), unknown, end });
                 }
                 Some(value) if value.contains(&b'#') => return None,
-                Some(value) => text.extend_from_slice(value),
+                Some(value) => {
+                    self.substituted += value.len();
+                    if self.substituted > LONGEST {
+                        return None;
+                    }
+                    text.extend_from_slice(value);
+                }
                 None => unknown = unknown.or(Some(text.len())),
             }
             rest = after;
@@ -752,5 +763,10 @@ mod tests {
         let uri = "https://v.example/index.m3u8".parse().unwrap();
         let source = format!("#EXTM3U\n{}", "a\n".repeat(40_000)).into_bytes();
         assert_eq!(Playlist::at(&uri).sign(source, &"S".repeat(1000)), Err(TooLong));
+        for uses in ["{$v}".repeat(40_000), "{$v}\n".repeat(40_000)] {
+            let define = format!("#EXT-X-DEFINE:NAME=\"v\",VALUE=\"{}\"", "a".repeat(1000));
+            let source = format!("#EXTM3U\n{define}\n{uses}").into_bytes();
+            assert_eq!(Playlist::at(&uri).sign(source, "S"), Err(TooLong));
+        }
     }
 }
