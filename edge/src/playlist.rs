@@ -245,6 +245,10 @@ impl Signer<'_> {
         if (text.trim_ascii().is_empty() && unknown.is_none()) || !self.playlist.owns(&text, unknown) {
             return None;
         }
+        let literal = uri.get(..end).unwrap_or_default();
+        if *literal != *text && !self.playlist.owns(literal, None) && !host_is_variable(literal) {
+            return None;
+        }
         // A second `?` is data: what follows it is still the value before it.
         let joins = |before: &[u8]| {
             let query = before.iter().position(|&byte| byte == b'?');
@@ -347,6 +351,15 @@ fn split_variable(text: &[u8]) -> Option<Variable<'_>> {
         }
         from = start + 1;
     }
+}
+
+/// Whether the host in `uri` is nothing but a variable. To a player that does not know variables, as ffmpeg, it
+/// is then nobody's host; in `https://{$ours}@theirs/` it is not.
+fn host_is_variable(uri: &[u8]) -> bool {
+    let slashes = uri.windows(2).position(|pair| pair == b"//");
+    let authority = slashes.and_then(|at| uri.get(at + 2..)).unwrap_or_default();
+    let host = authority.split(|byte| matches!(byte, b'/' | b'?' | b'\\')).next().unwrap_or_default();
+    split_variable(host).is_some_and(|variable| variable.before.is_empty() && variable.after.is_empty())
 }
 
 /// The value of a query parameter, decoded; `None` if it is not there or if players differ on how it is decoded.
@@ -698,6 +711,8 @@ mod tests {
             #EXT-X-DEFINE:NAME=\"twice\",VALUE=\"https://evil.example\"\n\
             #EXT-X-DEFINE:NAME=\"bare\",VALUE=https://evil.example\n\
             #EXT-X-DEFINE:NAME=\"both\",VALUE=\"a\",VALUE=\"https://evil.example\"\n\
+            #EXT-X-DEFINE:NAME=\"host-of-ours\",VALUE=\"v.example\"\n\
+            #EXT-X-DEFINE:NAME=\"start\",VALUE=\"v.example/\"\n\
             #EXT-X-DEFINE:IMPORT=\"imported\"\n\
             #EXT-X-DEFINE:QUERYPARAM=\"q\"\n\
             #EXT-X-DEFINE:QUERYPARAM=\"host\"\n\
@@ -706,6 +721,11 @@ mod tests {
             "{$dir}/1.ts@",
             "{$ours}/1.ts@",
             "{$evil}/1.ts",
+            "https://{$host-of-ours}/1.ts@",
+            "//{$host-of-ours}/{$dir}/1.ts@",
+            "https://{$start}.evil.example/1.ts",
+            "https://{$start}{$start}.evil.example/1.ts",
+            "//evil.example{$start}/1.ts",
             "https://{$host}/1.ts",
             "1.ts{$query}&@",
             "1.ts{$q}&@",
@@ -740,6 +760,8 @@ mod tests {
             let expected = uri.replace("&@", "&S=1&K=2").replace('@', "?S=1&K=2");
             assert_eq!(signed.strip_prefix(define).unwrap(), expected);
         }
+        let user = format!("{define}https://{{$start}}@evil.example/1.ts");
+        assert_eq!(sign(&user), user);
     }
 
     #[test]
