@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use http::{Method, Response, StatusCode};
 use serde_json::json;
-use tests::{Gate, Worker, gates};
+use tests::{Gate, Native, Worker, gates};
 
 const PLAYLIST: &str = "#EXTM3U\r\n\
     #EXT-X-VERSION:7\r\n\
@@ -71,6 +71,16 @@ fn what_is_no_playlist_is_not_touched() {
     for gate in GATES.iter() {
         assert_eq!(ask(&**gate, Method::GET, "/assets/a/no.m3u8", &[]).body(), b"<html>\n00001.m4s\n");
     }
+}
+
+#[test]
+fn what_is_too_long_for_a_playlist_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = std::fs::File::create(folder.path().join("film.m3u8")).unwrap();
+    file.set_len(33 << 20).unwrap();
+    let gate = Native::over(folder.path());
+    let response = gate.get(&format!("/film.m3u8?{}", gate.open("/*")));
+    assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::object_key::ObjectKey;
 
 /// The longest playlist that is signed, in bytes of what goes out: it is held whole, next to its source, in the
 /// 128 MB that a Worker has.
-const LONGEST: usize = 32 * 1024 * 1024;
+pub const LONGEST: usize = 32 * 1024 * 1024;
 
 /// The attributes that hold a URI, by tag. All are of RFC 8216bis §4.4 but `EXT-X-IMAGE-STREAM-INF`, which
 /// Roku and Shaka read.

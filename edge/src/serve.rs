@@ -59,6 +59,10 @@ async fn signed_playlist<O: Origin>(
     origin: &O,
 ) -> Result<Response<Content<O::Body>>, Refusal> {
     let object = origin.get(grant, None).await?;
+    // Before it is read: it is read into memory.
+    if object.metadata.size > playlist::LONGEST as u64 {
+        return Err(playlist::TooLong.into());
+    }
     let source = origin.read(object.body).await?;
     let signed = Playlist::at(request.uri()).sign(source, grant.authority())?;
     let mut metadata = object.metadata;
