@@ -141,10 +141,13 @@ fn preflight<B>(request: &HeaderMap) -> Response<Content<B>> {
     response
 }
 
-/// A store's words as a header. One that cannot be a header is the store's fault.
+/// A store's words as a header. One that cannot be a header is the store's fault, and so is one that is not
+/// ASCII: the runtime takes no other, and `private` must not get lost with it.
 fn header(value: &str) -> Result<HeaderValue, Refusal> {
     HeaderValue::from_str(value)
-        .map_err(|_| Refusal::Origin(Miss::Failed(format!("no header value: {value:?}"))))
+        .ok()
+        .filter(|_| value.is_ascii())
+        .ok_or_else(|| Refusal::Origin(Miss::Failed(format!("no header value: {value:?}"))))
 }
 
 /// What goes back to the viewer.

@@ -90,7 +90,7 @@ fn respond(response: http::Response<Content<R2Object>>) -> Result<Response> {
     let (head, content) = response.into_parts();
     let mut builder = ResponseBuilder::new().with_status(head.status.as_u16());
     for (name, value) in &head.headers {
-        builder = builder.with_header(name.as_str(), value.to_str().unwrap_or_default())?;
+        builder = builder.with_header(name.as_str(), ascii(value)?)?;
     }
     Ok(match content {
         Content::Nothing => builder.empty(),
@@ -100,6 +100,11 @@ fn respond(response: http::Response<Content<R2Object>>) -> Result<Response> {
             None => return Err(Error::RustError("the object came without a body".to_owned())),
         },
     })
+}
+
+/// The runtime takes text. What is none must not leave as an empty header.
+fn ascii(value: &http::HeaderValue) -> Result<&str> {
+    value.to_str().map_err(|error| Error::RustError(error.to_string()))
 }
 
 /// An R2 bucket as an origin.
