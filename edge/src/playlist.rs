@@ -241,7 +241,7 @@ impl Signer<'_> {
 
     /// Where in `uri` the authority goes, and what joins it to what is there; `None` if it does not go there.
     fn joint(&mut self, uri: &[u8]) -> Option<(usize, &'static [u8])> {
-        let Target { text, unknown, end } = self.expand(uri)?;
+        let Target { text, unknown, open, end } = self.expand(uri)?;
         if (text.trim_ascii().is_empty() && unknown.is_none()) || !self.playlist.owns(&text, unknown) {
             return None;
         }
@@ -259,7 +259,7 @@ impl Signer<'_> {
         }
         let joiner: &[u8] = match text.contains(&b'?') {
             false => b"?",
-            true if joins(&text) && unknown != Some(text.len()) => b"",
+            true if joins(&text) && !open => b"",
             true => b"&",
         };
         Some((end, joiner))
@@ -269,6 +269,7 @@ impl Signer<'_> {
     /// variable hides where the fragment begins, or if all that is substituted is more than is held in memory.
     fn expand<'u>(&mut self, uri: &'u [u8]) -> Option<Target<'u>> {
         let (mut text, mut unknown, mut rest) = (Vec::new(), None, uri);
+        let mut latest = None;
         while let Some(Variable { before, name, after }) = split_variable(rest) {
             if before.contains(&b'#') {
                 break;
@@ -277,7 +278,8 @@ impl Signer<'_> {
             match self.variables.get(name)? {
                 Some(value) if value.starts_with(b"#") => {
                     let end = uri.len() - rest.len() + before.len();
-                    return Some(Target { text: text.into(), unknown, end });
+                    let open = latest == Some(text.len());
+                    return Some(Target { text: text.into(), unknown, open, end });
                 }
                 Some(value) if value.contains(&b'#') => return None,
                 Some(value) => {
@@ -287,7 +289,10 @@ impl Signer<'_> {
                     }
                     text.extend_from_slice(value);
                 }
-                None => unknown = unknown.or(Some(text.len())),
+                None => {
+                    latest = Some(text.len());
+                    unknown = unknown.or(latest);
+                }
             }
             rest = after;
         }
@@ -295,10 +300,11 @@ impl Signer<'_> {
         let end = uri.len() - rest.len() + length;
         let rest = rest.get(..length).unwrap_or_default();
         if text.is_empty() && unknown.is_none() {
-            return Some(Target { text: rest.into(), unknown, end });
+            return Some(Target { text: rest.into(), unknown, open: false, end });
         }
         text.extend_from_slice(rest);
-        Some(Target { text: text.into(), unknown, end })
+        let open = latest == Some(text.len());
+        Some(Target { text: text.into(), unknown, open, end })
     }
 }
 
@@ -324,6 +330,8 @@ struct Target<'a> {
     text: Cow<'a, [u8]>,
     /// The offset in `text` of the first one left out.
     unknown: Option<usize>,
+    /// Whether one is left out at the very end.
+    open: bool,
     /// The offset in the link, as it is written, at which its fragment, or white space, begins.
     end: usize,
 }
@@ -750,6 +758,8 @@ mod tests {
             "/a/{$imported}@",
             "https://v.example/{$imported}@",
             "1.ts?{$imported}&@",
+            "1-{$imported}.ts?{$imported}&@",
+            "1-{$imported}.ts?{$imported}&@{$mark}",
             "{$plus}/1.ts",
             "1.ts?a={$dir}&@",
             "{x}/{$dir}/1.ts@",
