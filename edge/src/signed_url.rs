@@ -20,8 +20,9 @@ pub struct SignedUrl<'a> {
     pub(crate) signature: Vec<u8>,
     pub(crate) hash: Hash,
     pub(crate) key_pair_id: String,
-    /// The signing parameters, to hand on to the links of a playlist: in the viewer's order, in our spelling,
-    /// so that a link comes out the same whether or not a player re-encoded them.
+    /// The signing parameters, to hand on to the links of a playlist: in our order and our spelling, so
+    /// that a link comes out the same at every reload, whether or not a player sorted or re-encoded them: a player
+    /// that adds `_HLS_msn` has to sort, and one whose segments change their names may stop.
     pub(crate) authority: String,
 }
 
@@ -35,6 +36,9 @@ pub enum Hash {
     /// Since 2026.
     Sha256,
 }
+
+/// The order in which AWS's SDKs write the signing parameters.
+const ORDER: [&str; 5] = ["Policy", "Expires", "Signature", "Key-Pair-Id", "Hash-Algorithm"];
 
 impl<'a> SignedUrl<'a> {
     /// Reads the signing parameters of an absolute `uri`.
@@ -93,6 +97,7 @@ impl<'a> SignedUrl<'a> {
             (None, Some(text)) => canned(&location, &text)?,
             (None, None) => return Err(Denied::PolicyUnreadable("there is none".to_owned())),
         };
+        ours.sort_by_key(|(name, _)| ORDER.iter().position(|known| known == name));
         let authority = ours
             .iter()
             .filter(|(name, _)| *name != redundant)
@@ -153,7 +158,7 @@ mod tests {
             signed,
             r#"{"Statement":[{"Resource":"*","Condition":{"DateLessThan":{"AWS:EpochTime":1}}}]}"#
         );
-        assert_eq!(authority, format!("Key-Pair-Id=K1&Signature=-~8_&Policy={POLICY}&Hash-Algorithm=SHA1"));
+        assert_eq!(authority, format!("Policy={POLICY}&Signature=-~8_&Key-Pair-Id=K1&Hash-Algorithm=SHA1"));
     }
 
     #[test]
