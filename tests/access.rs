@@ -3,9 +3,10 @@
 #![allow(missing_docs)]
 
 use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use edge::Visitor;
-use edge::policy::Cidr;
+use edge::policy::{Cidr, Policy, Resource};
 use http::{Method, StatusCode};
 use tests::{Gate, Keys, Native, gates, keys, now};
 use transcoder::keygen::Pair;
@@ -132,6 +133,23 @@ fn a_key_of_ones_own_opens_nothing() {
 }
 
 #[test]
+fn a_policy_that_nobody_signed_costs_nothing() {
+    let pattern = format!("https://video.example/{}{}b", "?*".repeat(400), "a".repeat(1500));
+    let policy =
+        Policy { resource: Resource::Pattern(pattern), expires: now() + 60, starts: None, address: None };
+    let target = format!(
+        "/{}?Policy={}&Signature=bm90IGEgc2lnbmF0dXJl&Key-Pair-Id={}&x={}",
+        "a".repeat(1000),
+        edge::policy::encode(policy.to_json().as_bytes()),
+        keys().id,
+        "a".repeat(8000)
+    );
+    let start = Instant::now();
+    assert_refused(&*GATES[0], &target, "AccessDenied");
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+#[test]
 fn a_path_with_two_meanings_reads_nothing() {
     for gate in GATES.iter() {
         let query = gate.open("/assets/a/*");
@@ -180,7 +198,7 @@ fn a_signature_is_held_to_its_window_by_the_runtimes_clock() {
         let later = keys().sign(&Order { starts: Some(now() + 600), ..Keys::order(&pattern) });
         assert_refused(&**gate, &format!("/assets/a/1.m4s?{later}"), "AccessDenied");
         let soon = keys().sign(&Order { expires: now() + 2, ..Keys::order(&pattern) });
-        std::thread::sleep(std::time::Duration::from_secs(3));
+        std::thread::sleep(Duration::from_secs(3));
         assert_refused(&**gate, &format!("/assets/a/1.m4s?{soon}"), "AccessDenied");
     }
 }

@@ -45,7 +45,10 @@ pub fn answer(origins: &Origins, origin: Option<&HeaderValue>, headers: &mut Hea
 /// them can change what is served.
 pub fn preflight(request: &HeaderMap, headers: &mut HeaderMap) {
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, OPTIONS"));
-    let asked = request.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned().unwrap_or(ALLOWED);
+    let asked = request
+        .get(ACCESS_CONTROL_REQUEST_HEADERS)
+        .filter(|asked| asked.to_str().is_ok_and(|names| !names.is_empty()));
+    let asked = asked.cloned().unwrap_or(ALLOWED);
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked);
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
 }

@@ -41,8 +41,8 @@ impl KeyGroup {
 
     /// Checks that a key we trust signed this URL, for this object, for this moment, for this visitor.
     ///
-    /// `key` is the object that the URL's path names. What costs least is checked first, and arithmetic last, and
-    /// only for what was not found to be signed before.
+    /// `key` is the object that the URL's path names. What costs least is checked first; the signature before all
+    /// that a viewer could make costly, and only if it was not found to be good before.
     pub async fn verify(
         &self,
         key: ObjectKey,
@@ -64,11 +64,12 @@ impl KeyGroup {
         if url.policy.address.is_some_and(|cidr| !cidr.admits(visitor.address)) {
             return Err(Denied::OtherAddress);
         }
-        if !url.policy.resource.covers(&url.location) {
-            return Err(Denied::OtherResource);
-        }
         if !self.signed(trusted, url, crypto).await {
             return Err(Denied::BadSignature);
+        }
+        // After the signature: anybody could write a pattern that takes seconds to match.
+        if !url.policy.resource.covers(&url.location) {
+            return Err(Denied::OtherResource);
         }
         Ok(Grant { key, authority: url.authority.clone() })
     }

@@ -34,6 +34,8 @@ pub struct Metadata {
     pub size: u64,
     /// The media type it was stored with.
     pub content_type: Option<String>,
+    /// How its bytes are encoded, `gzip` say.
+    pub content_encoding: Option<String>,
     /// The `Cache-Control` it was stored with.
     pub cache_control: Option<String>,
     /// Its entity tag, in quotes.

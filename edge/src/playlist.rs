@@ -18,9 +18,9 @@ use percent_encoding::{percent_decode, percent_decode_str};
 
 use crate::object_key::ObjectKey;
 
-/// The longest playlist that is signed, in bytes of what goes out: it is held whole, next to its source, in the
-/// 128 MB that a Worker has.
-const LONGEST: usize = 32 * 1024 * 1024;
+/// The longest playlist that is signed, in bytes of what goes out: it is held whole, next to its source and the
+/// runtime's copies of both, and not alone, in the 128 MB that a Worker has.
+pub const LONGEST: usize = 16 * 1024 * 1024;
 
 /// The attributes that hold a URI, by tag. All are of RFC 8216bis §4.4 but `EXT-X-IMAGE-STREAM-INF`, which
 /// Roku and Shaka read.
@@ -54,7 +54,9 @@ pub fn is_playlist(key: &ObjectKey) -> bool {
 
 /// A playlist too long to be held in memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("the playlist is longer than {LONGEST} bytes when its links are signed")]
+#[error(
+    "the playlist is longer than {LONGEST} bytes when its links are signed, or its variables substituted"
+)]
 pub struct TooLong;
 
 /// A playlist's place on the web, from which its links lead somewhere.
@@ -90,12 +92,13 @@ impl<'a> Playlist<'a> {
             playlist: self,
             authority: authority.as_bytes(),
             variables: BTreeMap::new(),
+            substituted: 0,
             out: Vec::with_capacity(room.min(LONGEST)),
         };
         signer.copy(source.get(..mark).unwrap_or_default());
         for line in after_mark.split_inclusive(|&byte| byte == b'\n') {
             signer.line(line);
-            if signer.out.len() > LONGEST {
+            if signer.out.len().max(signer.substituted) > LONGEST {
                 return Err(TooLong);
             }
         }
@@ -113,7 +116,8 @@ impl<'a> Playlist<'a> {
         let slash = |offset: usize| matches!(at(offset), b'/' | b'\\');
 
         let start = uri.iter().take_while(|&&byte| byte <= b' ').count();
-        if uri.iter().skip(start).any(|byte| matches!(byte, b'\t' | b'\n' | b'\r')) {
+        let literal = uri.get(start..).unwrap_or_default();
+        if literal.iter().any(|byte| matches!(byte, b'\t' | b'\n' | b'\r')) || begins_blank(literal) {
             return false;
         }
         let (scheme, rest) = match uri.get(start..).map(Scheme::split) {
@@ -155,6 +159,8 @@ struct Signer<'a> {
     authority: &'a [u8],
     /// What `EXT-X-DEFINE` defined; `None` for a value that only the player knows.
     variables: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// The bytes of all values that stood in for a variable so far: a short link may name a long one many times.
+    substituted: usize,
     out: Vec<u8>,
 }
 
@@ -167,6 +173,7 @@ impl Signer<'_> {
         let text = line.strip_suffix(b"\n").map_or(line, |text| text.strip_suffix(b"\r").unwrap_or(text));
         match text.trim_ascii_start() {
             [] => self.copy(text),
+            _ if breaks(text.trim_ascii()) => self.copy(text),
             [b'#', ..] => self.tag(text),
             _ => self.link(text),
         }
@@ -235,27 +242,36 @@ impl Signer<'_> {
     }
 
     /// Where in `uri` the authority goes, and what joins it to what is there; `None` if it does not go there.
-    fn joint(&self, uri: &[u8]) -> Option<(usize, &'static [u8])> {
-        let Target { text, unknown, end } = self.expand(uri)?;
+    fn joint(&mut self, uri: &[u8]) -> Option<(usize, &'static [u8])> {
+        let Target { text, unknown, open, end } = self.expand(uri)?;
         if (text.trim_ascii().is_empty() && unknown.is_none()) || !self.playlist.owns(&text, unknown) {
             return None;
         }
-        let joins = |before: &[u8]| matches!(before.last(), Some(b'?' | b'&'));
+        let literal = uri.get(..end).unwrap_or_default();
+        if *literal != *text && !self.playlist.owns(literal, None) && !host_is_variable(literal) {
+            return None;
+        }
+        // A second `?` is data: what follows it is still the value before it.
+        let joins = |before: &[u8]| {
+            let query = before.iter().position(|&byte| byte == b'?');
+            query.is_some_and(|mark| mark + 1 == before.len() || before.ends_with(b"&"))
+        };
         if text.strip_suffix(self.authority).is_some_and(joins) {
             return None;
         }
         let joiner: &[u8] = match text.contains(&b'?') {
             false => b"?",
-            true if joins(&text) && unknown != Some(text.len()) => b"",
+            true if joins(&text) && !open => b"",
             true => b"&",
         };
         Some((end, joiner))
     }
 
     /// The URI as a player will read it, its fragment apart. `None` if no player could read it, or if a
-    /// variable hides where the fragment begins.
-    fn expand<'u>(&self, uri: &'u [u8]) -> Option<Target<'u>> {
+    /// variable hides where the fragment begins, or if all that is substituted is more than is held in memory.
+    fn expand<'u>(&mut self, uri: &'u [u8]) -> Option<Target<'u>> {
         let (mut text, mut unknown, mut rest) = (Vec::new(), None, uri);
+        let mut latest = None;
         while let Some(Variable { before, name, after }) = split_variable(rest) {
             if before.contains(&b'#') {
                 break;
@@ -264,11 +280,21 @@ impl Signer<'_> {
             match self.variables.get(name)? {
                 Some(value) if value.starts_with(b"#") => {
                     let end = uri.len() - rest.len() + before.len();
-                    return Some(Target { text: text.into(), unknown, end });
+                    let open = latest == Some(text.len());
+                    return Some(Target { text: text.into(), unknown, open, end });
                 }
                 Some(value) if value.contains(&b'#') => return None,
-                Some(value) => text.extend_from_slice(value),
-                None => unknown = unknown.or(Some(text.len())),
+                Some(value) => {
+                    self.substituted += value.len();
+                    if self.substituted > LONGEST {
+                        return None;
+                    }
+                    text.extend_from_slice(value);
+                }
+                None => {
+                    latest = Some(text.len());
+                    unknown = unknown.or(latest);
+                }
             }
             rest = after;
         }
@@ -276,11 +302,28 @@ impl Signer<'_> {
         let end = uri.len() - rest.len() + length;
         let rest = rest.get(..length).unwrap_or_default();
         if text.is_empty() && unknown.is_none() {
-            return Some(Target { text: rest.into(), unknown, end });
+            return Some(Target { text: rest.into(), unknown, open: false, end });
         }
         text.extend_from_slice(rest);
-        Some(Target { text: text.into(), unknown, end })
+        let open = latest == Some(text.len());
+        Some(Target { text: text.into(), unknown, open, end })
     }
+}
+
+/// Whether some player ends a line within `text`, at a character that ends none by RFC 8216bis: then it reads
+/// links where there are none, and what goes into ours would go into those. hls.js ends them where JavaScript's
+/// `.` does, others where Python's `splitlines` does.
+fn breaks(text: &[u8]) -> bool {
+    const WIDE: [&[u8]; 3] = ["\u{85}".as_bytes(), "\u{2028}".as_bytes(), "\u{2029}".as_bytes()];
+    text.iter().any(|byte| matches!(byte, b'\r' | 0x0b | 0x0c | 0x1c..=0x1e))
+        || !text.is_ascii() && WIDE.iter().any(|end| text.windows(end.len()).any(|window| window == *end))
+}
+
+/// Whether `text` begins with a blank beyond ASCII. JavaScript trims those too, so what looks like a name in a
+/// folder is a URL to its players.
+fn begins_blank(text: &[u8]) -> bool {
+    let first = text.utf8_chunks().next().and_then(|chunk| chunk.valid().chars().next());
+    first.is_some_and(|first| first.is_whitespace() || first == '\u{feff}')
 }
 
 /// Where a link leads, as far as it can be told.
@@ -289,6 +332,8 @@ struct Target<'a> {
     text: Cow<'a, [u8]>,
     /// The offset in `text` of the first one left out.
     unknown: Option<usize>,
+    /// Whether one is left out at the very end.
+    open: bool,
     /// The offset in the link, as it is written, at which its fragment, or white space, begins.
     end: usize,
 }
@@ -316,6 +361,15 @@ fn split_variable(text: &[u8]) -> Option<Variable<'_>> {
         }
         from = start + 1;
     }
+}
+
+/// Whether the host in `uri` is nothing but a variable. To a player that does not know variables, as ffmpeg, it
+/// is then nobody's host; in `https://{$ours}@theirs/` it is not.
+fn host_is_variable(uri: &[u8]) -> bool {
+    let slashes = uri.windows(2).position(|pair| pair == b"//");
+    let authority = slashes.and_then(|at| uri.get(at + 2..)).unwrap_or_default();
+    let host = authority.split(|byte| matches!(byte, b'/' | b'?' | b'\\')).next().unwrap_or_default();
+    split_variable(host).is_some_and(|variable| variable.before.is_empty() && variable.after.is_empty())
 }
 
 /// The value of a query parameter, decoded; `None` if it is not there or if players differ on how it is decoded.
@@ -533,7 +587,10 @@ mod tests {
         for (uri, signed) in [
             ("a.ts", "a.ts?S=1&K=2"),
             ("a.ts?b", "a.ts?b&S=1&K=2"),
-            ("a.ts?b=c?", "a.ts?b=c?S=1&K=2"),
+            ("a.ts?b=c?", "a.ts?b=c?&S=1&K=2"),
+            ("a.ts??", "a.ts??&S=1&K=2"),
+            ("a.ts?b=c?S=1&K=2", "a.ts?b=c?S=1&K=2&S=1&K=2"),
+            ("a&S=1&K=2", "a&S=1&K=2?S=1&K=2"),
             ("a.ts?", "a.ts?S=1&K=2"),
             ("a.ts?b&", "a.ts?b&S=1&K=2"),
             ("a.ts#f", "a.ts?S=1&K=2#f"),
@@ -617,6 +674,32 @@ mod tests {
         }
     }
 
+    /// Each of these was asked of evil.example by a player: hls.js 1.7.4 trims what JavaScript trims, and ends a
+    /// line where `.` does.
+    #[test]
+    fn a_blank_or_a_line_end_of_another_alphabet_gives_nothing_away() {
+        for blank in
+            ["\u{a0}", "\u{1680}", "\u{2003}", "\u{202f}", "\u{205f}", "\u{3000}", "\u{feff}", " \u{3000} "]
+        {
+            for theirs in ["https://evil.example/a.ts", "//evil.example/a.ts"] {
+                let line = format!("{blank}{theirs}");
+                assert_eq!(link(&line), line);
+                let line = format!("#EXT-X-MAP:URI=\"{blank}{theirs}\"");
+                assert_eq!(link(&line), line);
+            }
+        }
+        for end in ["\r", "\u{b}", "\u{c}", "\u{1c}", "\u{1e}", "\u{85}", "\u{2028}", "\u{2029}"] {
+            for line in [
+                format!("a.ts{end}https://evil.example/b.ts"),
+                format!("#EXT-X-MAP:URI=\"a.mp4{end}https://evil.example/b.ts\""),
+                format!("#EXT-X-MAP:X=\"{end}https://evil.example/?\",URI=\"a.mp4\""),
+            ] {
+                assert_eq!(link(&line), line);
+            }
+        }
+        assert_eq!(link("a\u{3000}b.ts"), "a\u{3000}b.ts?S=1&K=2");
+    }
+
     #[test]
     fn a_port_belongs_to_the_host() {
         let uri = "http://127.0.0.1:8787/a/index.m3u8".parse().unwrap();
@@ -680,6 +763,8 @@ mod tests {
             #EXT-X-DEFINE:NAME=\"twice\",VALUE=\"https://evil.example\"\n\
             #EXT-X-DEFINE:NAME=\"bare\",VALUE=https://evil.example\n\
             #EXT-X-DEFINE:NAME=\"both\",VALUE=\"a\",VALUE=\"https://evil.example\"\n\
+            #EXT-X-DEFINE:NAME=\"host-of-ours\",VALUE=\"v.example\"\n\
+            #EXT-X-DEFINE:NAME=\"start\",VALUE=\"v.example/\"\n\
             #EXT-X-DEFINE:IMPORT=\"imported\"\n\
             #EXT-X-DEFINE:QUERYPARAM=\"q\"\n\
             #EXT-X-DEFINE:QUERYPARAM=\"host\"\n\
@@ -688,6 +773,11 @@ mod tests {
             "{$dir}/1.ts@",
             "{$ours}/1.ts@",
             "{$evil}/1.ts",
+            "https://{$host-of-ours}/1.ts@",
+            "//{$host-of-ours}/{$dir}/1.ts@",
+            "https://{$start}.evil.example/1.ts",
+            "https://{$start}{$start}.evil.example/1.ts",
+            "//evil.example{$start}/1.ts",
             "https://{$host}/1.ts",
             "1.ts{$query}&@",
             "1.ts{$q}&@",
@@ -712,6 +802,8 @@ mod tests {
             "/a/{$imported}@",
             "https://v.example/{$imported}@",
             "1.ts?{$imported}&@",
+            "1-{$imported}.ts?{$imported}&@",
+            "1-{$imported}.ts?{$imported}&@{$mark}",
             "{$plus}/1.ts",
             "1.ts?a={$dir}&@",
             "{x}/{$dir}/1.ts@",
@@ -722,6 +814,8 @@ mod tests {
             let expected = uri.replace("&@", "&S=1&K=2").replace('@', "?S=1&K=2");
             assert_eq!(signed.strip_prefix(define).unwrap(), expected);
         }
+        let user = format!("{define}https://{{$start}}@evil.example/1.ts");
+        assert_eq!(sign(&user), user);
     }
 
     #[test]
@@ -745,5 +839,10 @@ mod tests {
         let uri = "https://v.example/index.m3u8".parse().unwrap();
         let source = format!("#EXTM3U\n{}", "a\n".repeat(40_000)).into_bytes();
         assert_eq!(Playlist::at(&uri, &[]).sign(source, &"S".repeat(1000)), Err(TooLong));
+        for uses in ["{$v}".repeat(40_000), "{$v}\n".repeat(40_000)] {
+            let define = format!("#EXT-X-DEFINE:NAME=\"v\",VALUE=\"{}\"", "a".repeat(1000));
+            let source = format!("#EXTM3U\n{define}\n{uses}").into_bytes();
+            assert_eq!(Playlist::at(&uri, &[]).sign(source, "S"), Err(TooLong));
+        }
     }
 }

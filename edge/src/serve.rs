@@ -3,8 +3,8 @@
 use std::fmt;
 
 use http::header::{
-    ACCEPT_RANGES, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE,
-    CONTENT_TYPE, COOKIE, ETAG, IF_RANGE, ORIGIN, RANGE, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_RANGES, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
+    CONTENT_RANGE, CONTENT_TYPE, COOKIE, ETAG, IF_RANGE, ORIGIN, RANGE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 
@@ -139,6 +139,16 @@ async fn signed_playlist<O: Origin>(
     origin: &O,
 ) -> Result<Response<Content<O::Body>>, Refusal> {
     let object = origin.get(grant, None).await?;
+    // Before it is read: it is read into memory.
+    if object.metadata.size > playlist::LONGEST as u64 {
+        return Err(playlist::TooLong.into());
+    }
+    if let Some(encoding) = object.metadata.content_encoding {
+        return Err(Miss::Failed(format!(
+            "the playlist is stored as {encoding}; store playlists as they are"
+        ))
+        .into());
+    }
     let source = origin.read(object.body).await?;
     let signed = Playlist::at(request.uri(), own_hosts).sign(source, grant.authority())?;
     let mut metadata = object.metadata;
@@ -174,7 +184,8 @@ async fn stream<O: Origin>(
 }
 
 fn whole<B>(grant: &Grant, object: Object<Content<B>>) -> Result<Response<Content<B>>, Refusal> {
-    let Object { metadata: Metadata { size, content_type, cache_control, etag }, body } = object;
+    let Object { metadata: Metadata { size, content_type, content_encoding, cache_control, etag }, body } =
+        object;
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, header(media_type(content_type.as_deref(), &grant.key().extension()))?);
@@ -182,6 +193,9 @@ fn whole<B>(grant: &Grant, object: Object<Content<B>>) -> Result<Response<Conten
     headers.insert(CACHE_CONTROL, header(&caching::for_one_viewer(cache_control.as_deref()))?);
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Some(encoding) = content_encoding {
+        headers.insert(CONTENT_ENCODING, header(&encoding)?);
+    }
     if let Some(etag) = etag {
         headers.insert(ETAG, header(&etag)?);
     }
@@ -216,10 +230,13 @@ fn preflight<B>(request: &HeaderMap) -> Response<Content<B>> {
     response
 }
 
-/// A store's words as a header. One that cannot be a header is the store's fault.
+/// A store's words as a header. One that cannot be a header is the store's fault, and so is one that is not
+/// ASCII: the runtime takes no other, and `private` must not get lost with it.
 fn header(value: &str) -> Result<HeaderValue, Refusal> {
     HeaderValue::from_str(value)
-        .map_err(|_| Refusal::Origin(Miss::Failed(format!("no header value: {value:?}"))))
+        .ok()
+        .filter(|_| value.is_ascii())
+        .ok_or_else(|| Refusal::Origin(Miss::Failed(format!("no header value: {value:?}"))))
 }
 
 /// What goes back to the viewer.

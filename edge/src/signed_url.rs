@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 use crate::key_group::Denied;
 use crate::policy::{self, Dialect, Location, Policy, Resource};
 
-/// The signing parameters, in the query. As cookies they are called `CloudFront-…`.
+/// The signing parameters of a query, in the order in which they are handed on. As cookies they are called
+/// `CloudFront-…`.
 const NAMES: [&str; 5] = ["Policy", "Expires", "Signature", "Key-Pair-Id", "Hash-Algorithm"];
 
 /// What their names begin with as cookies.
@@ -28,9 +29,10 @@ pub struct SignedUrl<'a> {
     pub(crate) signature: Vec<u8>,
     pub(crate) hash: Hash,
     pub(crate) key_pair_id: String,
-    /// The signing parameters, to hand on to the links of a playlist: in the viewer's order, in our spelling,
-    /// so that a link comes out the same whether or not a player re-encoded them. Empty for cookies, which a
-    /// browser hands on by itself.
+    /// The signing parameters, to hand on to the links of a playlist: in our order and our spelling, so that a link
+    /// comes out the same at every reload, whether or not a player sorted or re-encoded them: a player that adds
+    /// `_HLS_msn` has to sort, and one whose segments change their names may stop. Empty for cookies, which a browser
+    /// hands on by itself.
     pub(crate) authority: String,
     /// The viewer's own parameters that a canned policy was matched without, though CloudFront would not.
     pub(crate) tolerated: Vec<String>,
@@ -58,7 +60,7 @@ impl Hash {
     }
 }
 
-/// The signing parameters that were found in one place, in their order.
+/// The signing parameters that were found in one place.
 #[derive(Default)]
 struct Parameters<'a>(Vec<(&'static str, Cow<'a, str>)>);
 
@@ -134,8 +136,8 @@ impl<'a> SignedUrl<'a> {
             (None, Some(text)) => canned_policy(&location, text, dialect)?,
             (None, None) => return Err(unreadable("there is none")),
         };
-        let handed_on = |&&(name, _): &&(&str, _)| in_query && !(custom && name == "Expires");
-        let pairs = parameters.0.iter().filter(handed_on).map(|(name, value)| format!("{name}={value}"));
+        let handed_on = NAMES.into_iter().filter(|&name| in_query && !(custom && name == "Expires"));
+        let pairs = handed_on.filter_map(|name| Some(format!("{name}={}", parameters.value(name)?)));
         let authority = pairs.collect::<Vec<_>>().join("&");
         Ok(Self { location, policy, signed, signature, hash, key_pair_id, authority, tolerated })
     }
@@ -230,7 +232,7 @@ mod tests {
             signed,
             r#"{"Statement":[{"Resource":"*","Condition":{"DateLessThan":{"AWS:EpochTime":1}}}]}"#
         );
-        assert_eq!(authority, format!("Key-Pair-Id=K1&Signature=-~8_&Policy={POLICY}&Hash-Algorithm=SHA1"));
+        assert_eq!(authority, format!("Policy={POLICY}&Signature=-~8_&Key-Pair-Id=K1&Hash-Algorithm=SHA1"));
     }
 
     #[test]

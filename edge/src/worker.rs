@@ -2,11 +2,12 @@
 
 use std::sync::OnceLock;
 
+use http::header::CONTENT_ENCODING;
 use worker::js_sys::{JSON, Reflect};
 use worker::wasm_bindgen::JsValue;
 use worker::{
-    Bucket, Context, Date, Env, Error, Object as R2Object, Range, Request, Response, ResponseBuilder, Result,
-    console_error, console_log, event,
+    Bucket, Context, Date, EncodeBody, Env, Error, Object as R2Object, Range, Request, Response,
+    ResponseBuilder, Result, console_error, console_log, event,
 };
 
 use crate::config::{Config, ConfigError};
@@ -85,8 +86,12 @@ fn carry_over(request: &Request) -> std::result::Result<http::Request<()>, http:
 fn respond(response: http::Response<Content<R2Object>>) -> Result<Response> {
     let (head, content) = response.into_parts();
     let mut builder = ResponseBuilder::new().with_status(head.status.as_u16());
+    if head.headers.contains_key(CONTENT_ENCODING) {
+        // It is encoded already; the runtime would do it again.
+        builder = builder.with_encode_body(EncodeBody::Manual);
+    }
     for (name, value) in &head.headers {
-        builder = builder.with_header(name.as_str(), value.to_str().unwrap_or_default())?;
+        builder = builder.with_header(name.as_str(), ascii(value)?)?;
     }
     Ok(match content {
         Content::Nothing => builder.empty(),
@@ -96,6 +101,11 @@ fn respond(response: http::Response<Content<R2Object>>) -> Result<Response> {
             None => return Err(Error::RustError("the object came without a body".to_owned())),
         },
     })
+}
+
+/// The runtime takes text. What is none must not leave as an empty header.
+fn ascii(value: &http::HeaderValue) -> Result<&str> {
+    value.to_str().map_err(|error| Error::RustError(error.to_string()))
 }
 
 /// An R2 bucket as an origin. There is none only where the configuration is not sound, and nothing is asked for.
@@ -162,6 +172,7 @@ fn metadata(object: &R2Object) -> Metadata {
     Metadata {
         size: object.size(),
         content_type: http.content_type,
+        content_encoding: http.content_encoding,
         cache_control: http.cache_control,
         etag: Some(object.http_etag()),
     }
