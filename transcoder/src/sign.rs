@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use edge::policy::{self, Cidr, LAST_SECOND, Location, Policy, Resource};
 use http::Uri;
-use jiff::{SignedDuration, Timestamp};
+use jiff::{Span, SpanRelativeTo, Timestamp};
 use rand_core::OsRng;
 use rsa::pkcs1::DecodeRsaPrivateKey;
 use rsa::pkcs1v15::SigningKey;
@@ -269,8 +269,12 @@ fn checked(resource: String, url: Option<&String>) -> Result<String, SignError> 
 /// Unix seconds of a time, or of a duration from now.
 fn moment(option: &'static str, text: &str, now: Timestamp) -> Result<u64, SignError> {
     let unreadable = || SignError::Moment(option, text.to_owned());
-    let moment = match text.parse::<SignedDuration>() {
-        Ok(from_now) => now.checked_add(from_now).map_err(|_| unreadable())?,
+    let moment = match text.parse::<Span>() {
+        // A ticket has no calendar: its days have 24 hours. Months and years, which have no length, are refused.
+        Ok(from_now) => from_now
+            .to_duration(SpanRelativeTo::days_are_24_hours())
+            .and_then(|from_now| now.checked_add(from_now))
+            .map_err(|_| unreadable())?,
         Err(_) => text.parse::<Timestamp>().map_err(|_| unreadable())?,
     };
     u64::try_from(moment.as_second()).map_err(|_| unreadable())
@@ -395,9 +399,11 @@ mod tests {
         let moment = |text| moment("--expires", text, *NOW);
         assert_eq!(moment("2h"), Ok(1_798_725_600));
         assert_eq!(moment("1h 30m"), Ok(1_798_723_800));
+        assert_eq!(moment("7d"), Ok(1_798_718_400 + 7 * 86_400));
+        assert_eq!(moment("1w"), moment("7d"));
         assert_eq!(moment("2026-12-31T14:00:00Z"), Ok(1_798_725_600));
         assert_eq!(moment("2026-12-31T15:00:00+01:00"), Ok(1_798_725_600));
-        for text in ["", "tomorrow", "1798725600", "2026-12-31", "-100y"] {
+        for text in ["", "tomorrow", "1798725600", "2026-12-31", "-100y", "1mo"] {
             assert!(moment(text).is_err(), "{text}");
         }
     }
