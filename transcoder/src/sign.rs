@@ -40,7 +40,8 @@ pub struct Arguments {
     #[arg(long, env = "KEY_PAIR_ID", value_name = "ID")]
     key_pair_id: String,
     /// File with the RSA private key, in PEM (PKCS#8 or PKCS#1), without a pass phrase
-    #[arg(long, env = "PRIVATE_KEY", value_name = "FILE")]
+    // Elsewhere a variable of this name often holds the key itself, and --help would print it.
+    #[arg(long, env = "PRIVATE_KEY", hide_env_values = true, value_name = "FILE")]
     private_key: PathBuf,
     /// When it stops working: from now (2h, 30m, 7d), or a time in RFC 3339 (2026-12-31T18:00:00Z)
     #[arg(long, value_name = "WHEN")]
@@ -111,6 +112,9 @@ pub struct KeyPair {
 impl KeyPair {
     /// Reads a key file.
     pub fn load(id: &str, path: &Path) -> Result<Self, SignError> {
+        if path.to_string_lossy().contains("-----BEGIN") {
+            return Err(SignError::KeyItself);
+        }
         let unusable = |problem| SignError::KeyFile { path: path.to_owned(), problem };
         let pem = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
         Self::parse(id, &pem).map_err(unusable)
@@ -286,6 +290,9 @@ pub enum SignError {
     /// `--ip` is no address.
     #[error("--ip {0:?} is no address and no range of addresses, like 192.0.2.7 or 192.0.2.0/24")]
     Address(String),
+    /// A key was given where the name of its file belongs. It must not be shown.
+    #[error("--private-key (or PRIVATE_KEY) holds a key, not the name of its file: write it to a file first")]
+    KeyItself,
     /// The key cannot be used.
     #[error("the private key {}: {problem}", path.display())]
     KeyFile {
@@ -418,5 +425,8 @@ mod tests {
         assert!(problem("hello").contains("no RSA private key"));
         let error = KeyPair::load("K1", Path::new("/nowhere/private.pem")).unwrap_err().to_string();
         assert!(error.starts_with("the private key /nowhere/private.pem: "), "{error}");
+        let key = "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n";
+        let error = KeyPair::load("K1", Path::new(key)).unwrap_err().to_string();
+        assert!(!error.contains("MIIE") && !error.contains('\n'), "{error}");
     }
 }
