@@ -73,15 +73,14 @@ pub enum Failure {
 }
 
 impl Arguments {
-    /// Does what is asked for.
-    pub fn run(self) -> Result<(), Failure> {
+    /// Does what is asked for, and has the playlist's key, which is for stdout.
+    pub fn run(self) -> Result<String, Failure> {
         let asset = self.asset.map_or_else(|| AssetId::from_file_name(&self.input), Ok)?;
         let access = Access { endpoint: self.endpoint, region: self.region };
         let store = Store::open(&self.to, &access)?;
         let job = Job { input: self.input, asset, encoder: self.encoder };
         let published = tokio::runtime::Runtime::new()?.block_on(run(&job, &store))?;
-        println!("{}", published.playlist);
-        Ok(())
+        Ok(published.playlist)
     }
 }
 

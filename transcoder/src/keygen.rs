@@ -24,8 +24,8 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Writes the pair and prints the line for the edge.
-    pub fn run(self) -> Result<(), KeygenError> {
+    /// Writes the pair, and has the line for the edge, which is for stdout.
+    pub fn run(self) -> Result<String, KeygenError> {
         let pair = Pair::generate()?;
         let trusted = pair.trusted_keys();
         pair.write(&self.out)?;
@@ -34,8 +34,7 @@ impl Arguments {
             pair.id,
             self.out.display()
         );
-        println!("TRUSTED_KEYS='{trusted}'");
-        Ok(())
+        Ok(format!("TRUSTED_KEYS='{trusted}'"))
     }
 }
 

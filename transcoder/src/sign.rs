@@ -58,8 +58,8 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Prints the signed URL on stdout, and what should be known about it on stderr.
-    pub fn run(self) -> Result<(), SignError> {
+    /// The signed URL, for stdout. What should be known about it is said on stderr.
+    pub fn run(self) -> Result<String, SignError> {
         let now = Timestamp::now();
         let order = Order {
             url: self.url,
@@ -73,8 +73,7 @@ impl Arguments {
         for remark in remarks {
             eprintln!("transcoder sign: {remark}");
         }
-        println!("{url}");
-        Ok(())
+        Ok(url)
     }
 }
 
