@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use edge::ObjectKey;
 use edge::policy::{self, Cidr, LAST_SECOND, Location, Policy, Resource};
 use http::Uri;
 use jiff::{Span, SpanRelativeTo, Timestamp};
@@ -240,6 +241,17 @@ fn well_formed(url: &str) -> Result<Uri, SignError> {
     }
     let uri: Uri = url.parse().map_err(|_| wrong("is not a URL"))?;
     let host = uri.authority().map_or("", http::uri::Authority::as_str);
+    let default_port = if url.starts_with("https:") { ":443" } else { ":80" };
+    if host.contains('@') || host.ends_with(default_port) || host.contains(|c: char| c.is_ascii_uppercase()) {
+        return Err(wrong(
+            "is not what is asked for: write its host in small letters, without user and usual port",
+        ));
+    }
+    if ObjectKey::parse(uri.path()).is_err() {
+        return Err(wrong(
+            "has a path that the edge refuses, with dot segments, encoded slashes or the like",
+        ));
+    }
     if url.splitn(3, '/').nth(2).is_none_or(|rest| rest == host) {
         return Err(wrong("names a host but no object"));
     }
@@ -387,6 +399,12 @@ mod tests {
             ("https://v.example/é.jpg", "percent-encode"),
             ("https://v.example/a b.jpg", "percent-encode"),
             ("https://v.example/a.jpg#t=1", "fragment"),
+            ("https://V.example/a.jpg", "small letters"),
+            ("https://v.example:443/a.jpg", "usual port"),
+            ("http://v.example:80/a.jpg", "usual port"),
+            ("https://me:pw@v.example/a.jpg", "without user"),
+            ("https://v.example/a/../b.jpg", "a path that the edge refuses"),
+            ("https://v.example/a%2fb.jpg", "a path that the edge refuses"),
             ("https://v.example/a.jpg?x&Key-Pair-Id=K", "signed already"),
             ("/assets/*", "no pattern"),
         ] {
