@@ -227,7 +227,7 @@ async fn measure(path: &Path) -> Result<BTreeMap<u32, (f64, f64)>, Reason> {
 
 /// What the report says, and whether it says how long the streams are.
 fn read(report: &Report, path: &Path, bytes: u64) -> Result<(Source, bool), Reason> {
-    let container = report.format.format_name.clone();
+    let container = report.format.name.clone();
     let begin = report.format.start_time.as_deref().and_then(|time| time.parse().ok()).unwrap_or(0.0);
     let end = |stream: &Stream| stream.end(&container).map(|end| duration(end - begin));
     let is = |kind: &'static str| move |stream: &&Stream| stream.codec_type.as_deref() == Some(kind);
@@ -284,7 +284,7 @@ impl Report {
     /// How long the head of the file says that it is. Of other kinds of file ffprobe reckons it from what is there,
     /// or from the bit rate.
     fn promised(&self) -> Option<Duration> {
-        let has_it = self.format.format_name.starts_with("matroska") || self.format.format_name == "flv";
+        let has_it = self.format.name.starts_with("matroska") || self.format.name == "flv";
         let seconds = self.format.duration.as_ref().filter(|_| has_it)?.parse().ok()?;
         Some(duration(seconds)).filter(|promised| !promised.is_zero())
     }
@@ -292,7 +292,8 @@ impl Report {
 
 #[derive(Debug, Deserialize)]
 struct Format {
-    format_name: String,
+    #[serde(rename = "format_name")]
+    name: String,
     start_time: Option<String>,
     duration: Option<String>,
 }

@@ -189,11 +189,11 @@ fn falling_silent() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
-        let mut held = Vec::new();
+        let mut unanswered = Vec::new();
         for (count, stream) in listener.incoming().enumerate() {
             let mut stream = stream.unwrap();
             if count >= 2 {
-                held.push(stream);
+                unanswered.push(stream);
                 continue;
             }
             let _ = stream.read(&mut [0; 16_384]);
