@@ -2,6 +2,8 @@
 
 # What set-up made comes first: the Node, the Python and the browser that the demo and the tests use.
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
+# Where the demo and the tests look for what was built, whatever this machine's cargo is told elsewhere.
+export CARGO_TARGET_DIR := $(CURDIR)/target
 # For the demo; each can be given on the command line.
 export VIDEO CHECK PORT PAGE_PORT
 

@@ -1,12 +1,15 @@
 //! Watches a signed URL as a viewer does: the demo's page, on an origin of its own, in headless Chromium.
 
 import { existsSync } from "node:fs";
+import { join } from "node:path";
 
 import { chromium } from "playwright-core";
 
-import { Failure } from "./project.mjs";
+import { Failure, root } from "./project.mjs";
 
 const CHROMIUMS = [
+  // What set-up found, wherever that is.
+  join(root, "target/tools/bin/chromium"),
   "/usr/bin/chromium",
   "/usr/bin/chromium-browser",
   "/usr/bin/google-chrome",

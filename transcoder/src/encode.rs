@@ -20,7 +20,8 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// Makes every size up to the source's own (1080p, 720p, 480p, 360p), 6-second segments of fragmented MP4, and
 /// publishes them as assets/ID/ to a folder or a bucket: the segments first and the playlist last, so that an
 /// earlier encode of the same asset plays on until the new one is complete. Prints the playlist's key, which is
-/// the path of its URL at the edge. Progress goes to standard error. Ctrl-C stops it and takes back what it put.
+/// the path of its URL at the edge. Progress goes to standard error. Ctrl-C stops it and takes back what it put;
+/// a second one does not wait for that.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Credentials for s3:// come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if need be,
@@ -73,15 +74,14 @@ pub enum Failure {
 }
 
 impl Arguments {
-    /// Does what is asked for.
-    pub fn run(self) -> Result<(), Failure> {
+    /// Does what is asked for, and has the playlist's key, which is for stdout.
+    pub fn run(self) -> Result<String, Failure> {
         let asset = self.asset.map_or_else(|| AssetId::from_file_name(&self.input), Ok)?;
         let access = Access { endpoint: self.endpoint, region: self.region };
         let store = Store::open(&self.to, &access)?;
         let job = Job { input: self.input, asset, encoder: self.encoder };
         let published = tokio::runtime::Runtime::new()?.block_on(run(&job, &store))?;
-        println!("{}", published.playlist);
-        Ok(())
+        Ok(published.playlist)
     }
 }
 
@@ -92,6 +92,10 @@ async fn run(job: &Job, store: &Store) -> Result<Published, Failure> {
     tokio::spawn(async move {
         signals.wait().await;
         stop.cancel();
+        // Taking back what was put takes as long as the bucket takes to answer, which may be for ever.
+        signals.wait().await;
+        eprintln!("transcoder: stopped at once; parts of it may be left where it was to be published");
+        std::process::exit(1);
     });
     Ok(crate::encode(job, store, Timestamp::now(), &Display::new(), &cancel).await?)
 }

@@ -24,8 +24,8 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Writes the pair and prints the line for the edge.
-    pub fn run(self) -> Result<(), KeygenError> {
+    /// Writes the pair, and has the line for the edge, which is for stdout.
+    pub fn run(self) -> Result<String, KeygenError> {
         let pair = Pair::generate()?;
         let trusted = pair.trusted_keys();
         pair.write(&self.out)?;
@@ -34,8 +34,7 @@ impl Arguments {
             pair.id,
             self.out.display()
         );
-        println!("TRUSTED_KEYS='{trusted}'");
-        Ok(())
+        Ok(format!("TRUSTED_KEYS='{trusted}'"))
     }
 }
 
@@ -69,26 +68,45 @@ impl Pair {
         serde_json::json!({ self.id.as_str(): self.public }).to_string()
     }
 
-    /// Writes `private.pem`, readable by its owner only, `public.pem` and `trusted-keys.json` into `folder`.
-    /// A private key that is there already is never overwritten.
+    /// Writes `private.pem`, readable by its owner only, `public.pem` and `trusted-keys.json` into `folder`: all
+    /// or nothing. What is there already is never overwritten: not the files of a pair whose private half was put
+    /// somewhere safer, either.
     pub fn write(&self, folder: &Path) -> Result<(), KeygenError> {
         fs::create_dir_all(folder).map_err(|error| KeygenError::file(folder, &error))?;
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let private = folder.join("private.pem");
-        let written = options.open(&private).and_then(|mut file| file.write_all(self.private.as_bytes()));
-        written.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => KeygenError::Exists(private),
-            _ => KeygenError::file(&private, &error),
-        })?;
-        for (name, text) in [("public.pem", &self.public), ("trusted-keys.json", &self.trusted_keys())] {
+        let trusted = self.trusted_keys();
+        let mut made: Vec<PathBuf> = Vec::new();
+        for (name, text, mode) in [
+            ("private.pem", &*self.private, 0o600),
+            ("public.pem", &self.public, 0o644),
+            ("trusted-keys.json", &trusted, 0o644),
+        ] {
             let path = folder.join(name);
-            fs::write(&path, text).map_err(|error| KeygenError::file(&path, &error))?;
+            let written = create(&path, mode).and_then(|mut file| {
+                made.push(path.clone());
+                file.write_all(text.as_bytes())
+            });
+            if let Err(error) = written {
+                // Half a pair opens nothing, and would be in the way of the next attempt.
+                for path in made {
+                    let _ = fs::remove_file(path);
+                }
+                return Err(match error.kind() {
+                    io::ErrorKind::AlreadyExists => KeygenError::Exists(path),
+                    _ => KeygenError::file(&path, &error),
+                });
+            }
         }
         Ok(())
     }
+}
+
+#[cfg_attr(not(unix), expect(unused_variables, reason = "who may read a file is said in another way there"))]
+fn create(path: &Path, mode: u32) -> io::Result<fs::File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+    options.open(path)
 }
 
 fn key_pair_id(der: &[u8]) -> String {
@@ -102,7 +120,7 @@ fn key_pair_id(der: &[u8]) -> String {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum KeygenError {
     /// There is one already.
-    #[error("{} is there already, and URLs may be signed with it; choose another folder", .0.display())]
+    #[error("{} is there already, and URLs may be signed with that pair; choose another folder", .0.display())]
     Exists(PathBuf),
     /// A file cannot be written.
     #[error("cannot write {}: {problem}", path.display())]
@@ -120,5 +138,41 @@ pub enum KeygenError {
 impl KeygenError {
     fn file(path: &Path, problem: &io::Error) -> Self {
         Self::File { path: path.to_owned(), problem: problem.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_is_written_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = || {
+            let entries = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+            let mut names: Vec<_> = entries.map(|name| name.into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        let pair = Pair::generate().unwrap();
+        for (there, problem) in [
+            ("trusted-keys.json", "is there already"),
+            ("public.pem", "is there already"),
+            ("private.pem", "already"),
+        ] {
+            fs::write(folder.path().join(there), "of another pair").unwrap();
+            let error = pair.write(folder.path()).unwrap_err().to_string();
+            assert!(error.contains(there) && error.contains(problem), "{error}");
+            assert_eq!(names(), [there]);
+            assert_eq!(fs::read_to_string(folder.path().join(there)).unwrap(), "of another pair");
+            fs::remove_file(folder.path().join(there)).unwrap();
+        }
+        pair.write(folder.path()).unwrap();
+        assert_eq!(names(), ["private.pem", "public.pem", "trusted-keys.json"]);
+        #[cfg(unix)]
+        {
+            let metadata = fs::metadata(folder.path().join("private.pem")).unwrap();
+            assert_eq!(std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777, 0o600);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: arguments go to the library, and one line comes back when something is wrong.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -26,7 +27,12 @@ fn main() -> ExitCode {
         Command::Sign(arguments) => arguments.run().map_err(|error| error.to_string()),
         Command::Keygen(arguments) => arguments.run().map_err(|error| error.to_string()),
     };
-    match outcome {
+    // Not `println!`, which panics where nobody reads what it prints, or the disk is full.
+    let printed = outcome.and_then(|line| {
+        writeln!(std::io::stdout(), "{line}")
+            .map_err(|error| format!("cannot write to standard output: {error}"))
+    });
+    match printed {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("transcoder: {error}");

@@ -358,7 +358,10 @@ pub enum Error {
     #[error("the encoder made nothing of {0}: there may be no whole picture or sound in the source")]
     NothingEncoded(String),
     /// A file of the encoder's is none that can be published.
-    #[error("the encoder's {file} cannot be used: {reason}")]
+    // To a full disk ffmpeg 5.1 says nothing, and ends as if all were well.
+    #[error(
+        "the encoder's {file} cannot be used: {reason} (is the temporary folder full? TMPDIR names another)"
+    )]
     Malformed {
         /// Which.
         file: String,

@@ -19,6 +19,9 @@ use tokio::process::Command;
 const FORMATS: &str = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,ogg,mxf,gxf,dv,rm,nut,ivf,\
     h264,hevc,m4v,obu,gif,yuv4mpegpipe,mp3,aac,ac3,eac3,flac,wav,w64,aiff,caf,au,amr";
 
+/// How far two statements about the length of a file may differ: tracks seldom end on the same sample.
+const LOSS: Duration = Duration::from_secs(1);
+
 /// A source, and everything of it that a plan is made of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Source {
@@ -140,7 +143,8 @@ pub async fn probe(path: &Path) -> Result<Source, Error> {
         }
         reason => refusal(reason),
     })?;
-    let report = serde_json::from_slice(&json).map_err(|error| refusal(Reason::Report(error.to_string())))?;
+    let report: Report =
+        serde_json::from_slice(&json).map_err(|error| refusal(Reason::Report(error.to_string())))?;
     let (mut source, is_measured) = read(&report, &path, metadata.len()).map_err(refusal)?;
     if !is_measured {
         let spans = measure(&path).await.map_err(refusal)?;
@@ -155,6 +159,15 @@ pub async fn probe(path: &Path) -> Result<Source, Error> {
         source.audio = source.audio.and_then(|audio| Some(Audio { end: end(audio.stream)?, ..audio }));
         if source.video.is_none() && source.audio.is_none() {
             return Err(refusal(Reason::Empty));
+        }
+        if let Some(promised) = report.promised() {
+            let video = source.video.iter().map(|video| video.end);
+            let longest = video.chain(source.audio.iter().map(|audio| audio.end)).max().unwrap_or_default();
+            let loss = promised.saturating_sub(longest);
+            if loss > LOSS && loss > promised / 20 {
+                let (there, promised) = (longest.as_secs_f64(), promised.as_secs_f64());
+                return Err(refusal(Reason::CutOff { there, promised }));
+            }
         }
     }
     Ok(source)
@@ -214,7 +227,7 @@ async fn measure(path: &Path) -> Result<BTreeMap<u32, (f64, f64)>, Reason> {
 
 /// What the report says, and whether it says how long the streams are.
 fn read(report: &Report, path: &Path, bytes: u64) -> Result<(Source, bool), Reason> {
-    let container = report.format.format_name.clone();
+    let container = report.format.name.clone();
     let begin = report.format.start_time.as_deref().and_then(|time| time.parse().ok()).unwrap_or(0.0);
     let end = |stream: &Stream| stream.end(&container).map(|end| duration(end - begin));
     let is = |kind: &'static str| move |stream: &&Stream| stream.codec_type.as_deref() == Some(kind);
@@ -231,7 +244,10 @@ fn read(report: &Report, path: &Path, bytes: u64) -> Result<(Source, bool), Reas
     }
 
     let ends: Vec<Option<Duration>> = video.into_iter().chain(audio).map(end).collect();
-    let is_measured = ends.iter().all(|end| end.is_some_and(|end| !end.is_zero()));
+    // The tags of a Matroska file that was edited may be those of the file it once was.
+    let longest = ends.iter().flatten().max().copied().unwrap_or_default();
+    let is_stale = report.promised().is_some_and(|promised| promised.abs_diff(longest) > LOSS);
+    let is_measured = !is_stale && ends.iter().all(|end| end.is_some_and(|end| !end.is_zero()));
     let video = video.map(|stream| {
         let (width, height) = stream.shown().ok_or(Reason::NoPicture)?;
         Ok(Video {
@@ -264,10 +280,22 @@ struct Report {
     format: Format,
 }
 
+impl Report {
+    /// How long the head of the file says that it is. Of other kinds of file ffprobe reckons it from what is there,
+    /// or from the bit rate.
+    fn promised(&self) -> Option<Duration> {
+        let has_it = self.format.name.starts_with("matroska") || self.format.name == "flv";
+        let seconds = self.format.duration.as_ref().filter(|_| has_it)?.parse().ok()?;
+        Some(duration(seconds)).filter(|promised| !promised.is_zero())
+    }
+}
+
 #[derive(Debug, Deserialize)]
 struct Format {
-    format_name: String,
+    #[serde(rename = "format_name")]
+    name: String,
     start_time: Option<String>,
+    duration: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -382,6 +410,14 @@ pub enum Reason {
     /// It is an MP4 without the index at its end.
     #[error("is cut off (its index is missing): upload it again, whole")]
     Truncated,
+    /// It is a file whose head promises more than there is.
+    #[error("ends after {there:.1} s of {promised:.1} s: it is cut off or damaged; upload it again, whole")]
+    CutOff {
+        /// Seconds that there are.
+        there: f64,
+        /// Seconds that it says it has.
+        promised: f64,
+    },
     /// It is nothing that ffmpeg knows.
     #[error("is not a video, or is damaged ({0})")]
     NotVideo(String),

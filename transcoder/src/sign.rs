@@ -6,9 +6,10 @@
 
 use std::path::{Path, PathBuf};
 
+use edge::ObjectKey;
 use edge::policy::{self, Cidr, LAST_SECOND, Location, Policy, Resource};
 use http::Uri;
-use jiff::{SignedDuration, Timestamp};
+use jiff::{Span, SpanRelativeTo, Timestamp};
 use rand_core::OsRng;
 use rsa::pkcs1::DecodeRsaPrivateKey;
 use rsa::pkcs1v15::SigningKey;
@@ -40,7 +41,8 @@ pub struct Arguments {
     #[arg(long, env = "KEY_PAIR_ID", value_name = "ID")]
     key_pair_id: String,
     /// File with the RSA private key, in PEM (PKCS#8 or PKCS#1), without a pass phrase
-    #[arg(long, env = "PRIVATE_KEY", value_name = "FILE")]
+    // Elsewhere a variable of this name often holds the key itself, and --help would print it.
+    #[arg(long, env = "PRIVATE_KEY", hide_env_values = true, value_name = "FILE")]
     private_key: PathBuf,
     /// When it stops working: from now (2h, 30m, 7d), or a time in RFC 3339 (2026-12-31T18:00:00Z)
     #[arg(long, value_name = "WHEN")]
@@ -57,8 +59,8 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Prints the signed URL on stdout, and what should be known about it on stderr.
-    pub fn run(self) -> Result<(), SignError> {
+    /// The signed URL, for stdout. What should be known about it is said on stderr.
+    pub fn run(self) -> Result<String, SignError> {
         let now = Timestamp::now();
         let order = Order {
             url: self.url,
@@ -72,8 +74,7 @@ impl Arguments {
         for remark in remarks {
             eprintln!("transcoder sign: {remark}");
         }
-        println!("{url}");
-        Ok(())
+        Ok(url)
     }
 }
 
@@ -111,6 +112,9 @@ pub struct KeyPair {
 impl KeyPair {
     /// Reads a key file.
     pub fn load(id: &str, path: &Path) -> Result<Self, SignError> {
+        if path.to_string_lossy().contains("-----BEGIN") {
+            return Err(SignError::KeyItself);
+        }
         let unusable = |problem| SignError::KeyFile { path: path.to_owned(), problem };
         let pem = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
         Self::parse(id, &pem).map_err(unusable)
@@ -237,6 +241,17 @@ fn well_formed(url: &str) -> Result<Uri, SignError> {
     }
     let uri: Uri = url.parse().map_err(|_| wrong("is not a URL"))?;
     let host = uri.authority().map_or("", http::uri::Authority::as_str);
+    let default_port = if url.starts_with("https:") { ":443" } else { ":80" };
+    if host.contains('@') || host.ends_with(default_port) || host.contains(|c: char| c.is_ascii_uppercase()) {
+        return Err(wrong(
+            "is not what is asked for: write its host in small letters, without user and usual port",
+        ));
+    }
+    if ObjectKey::parse(uri.path()).is_err() {
+        return Err(wrong(
+            "has a path that the edge refuses, with dot segments, encoded slashes or the like",
+        ));
+    }
     if url.splitn(3, '/').nth(2).is_none_or(|rest| rest == host) {
         return Err(wrong("names a host but no object"));
     }
@@ -269,8 +284,12 @@ fn checked(resource: String, url: Option<&String>) -> Result<String, SignError> 
 /// Unix seconds of a time, or of a duration from now.
 fn moment(option: &'static str, text: &str, now: Timestamp) -> Result<u64, SignError> {
     let unreadable = || SignError::Moment(option, text.to_owned());
-    let moment = match text.parse::<SignedDuration>() {
-        Ok(from_now) => now.checked_add(from_now).map_err(|_| unreadable())?,
+    let moment = match text.parse::<Span>() {
+        // A ticket has no calendar: its days have 24 hours. Months and years, which have no length, are refused.
+        Ok(from_now) => from_now
+            .to_duration(SpanRelativeTo::days_are_24_hours())
+            .and_then(|from_now| now.checked_add(from_now))
+            .map_err(|_| unreadable())?,
         Err(_) => text.parse::<Timestamp>().map_err(|_| unreadable())?,
     };
     u64::try_from(moment.as_second()).map_err(|_| unreadable())
@@ -282,6 +301,9 @@ pub enum SignError {
     /// `--ip` is no address.
     #[error("--ip {0:?} is no address and no range of addresses, like 192.0.2.7 or 192.0.2.0/24")]
     Address(String),
+    /// A key was given where the name of its file belongs. It must not be shown.
+    #[error("--private-key (or PRIVATE_KEY) holds a key, not the name of its file: write it to a file first")]
+    KeyItself,
     /// The key cannot be used.
     #[error("the private key {}: {problem}", path.display())]
     KeyFile {
@@ -377,6 +399,12 @@ mod tests {
             ("https://v.example/é.jpg", "percent-encode"),
             ("https://v.example/a b.jpg", "percent-encode"),
             ("https://v.example/a.jpg#t=1", "fragment"),
+            ("https://V.example/a.jpg", "small letters"),
+            ("https://v.example:443/a.jpg", "usual port"),
+            ("http://v.example:80/a.jpg", "usual port"),
+            ("https://me:pw@v.example/a.jpg", "without user"),
+            ("https://v.example/a/../b.jpg", "a path that the edge refuses"),
+            ("https://v.example/a%2fb.jpg", "a path that the edge refuses"),
             ("https://v.example/a.jpg?x&Key-Pair-Id=K", "signed already"),
             ("/assets/*", "no pattern"),
         ] {
@@ -395,9 +423,11 @@ mod tests {
         let moment = |text| moment("--expires", text, *NOW);
         assert_eq!(moment("2h"), Ok(1_798_725_600));
         assert_eq!(moment("1h 30m"), Ok(1_798_723_800));
+        assert_eq!(moment("7d"), Ok(1_798_718_400 + 7 * 86_400));
+        assert_eq!(moment("1w"), moment("7d"));
         assert_eq!(moment("2026-12-31T14:00:00Z"), Ok(1_798_725_600));
         assert_eq!(moment("2026-12-31T15:00:00+01:00"), Ok(1_798_725_600));
-        for text in ["", "tomorrow", "1798725600", "2026-12-31", "-100y"] {
+        for text in ["", "tomorrow", "1798725600", "2026-12-31", "-100y", "1mo"] {
             assert!(moment(text).is_err(), "{text}");
         }
     }
@@ -412,5 +442,8 @@ mod tests {
         assert!(problem("hello").contains("no RSA private key"));
         let error = KeyPair::load("K1", Path::new("/nowhere/private.pem")).unwrap_err().to_string();
         assert!(error.starts_with("the private key /nowhere/private.pem: "), "{error}");
+        let key = "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n";
+        let error = KeyPair::load("K1", Path::new(key)).unwrap_err().to_string();
+        assert!(!error.contains("MIIE") && !error.contains('\n'), "{error}");
     }
 }

@@ -163,6 +163,34 @@ async fn a_varying_frame_rate_does_not_break_the_grid() {
     assert!((durations(&playlist).iter().sum::<f64>() - 8.0).abs() < 0.1);
 }
 
+/// Replaces a text in a file by one of the same length.
+fn retag(from: &Path, to: &Path, before: &[u8], after: &[u8]) {
+    let mut bytes = fs::read(from).unwrap();
+    let places: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(before)).collect();
+    assert!(!places.is_empty());
+    for at in places {
+        bytes[at..at + after.len()].copy_from_slice(after);
+    }
+    fs::write(to, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn tags_of_another_length_are_not_believed() {
+    let studio = Studio::new();
+    let clip = studio.clip(
+        "tagged.mkv",
+        "-f lavfi -i testsrc2=s=64x64:r=25:d=14 -f lavfi -i sine=d=14 -c:v libx264 -c:a aac",
+    );
+    for wrong in [&b"00:00:05."[..], b"00:09:05."] {
+        retag(&clip, &studio.path("stale.mkv"), b"00:00:14.", wrong);
+        let published = studio.publish(&studio.path("stale.mkv")).await.unwrap();
+        for rendition in ["64p", "audio"] {
+            let total: f64 = durations(&published.playlist(rendition)).iter().sum();
+            assert!((total - 14.0).abs() < 0.1, "{rendition}: {total}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_is_declared_is_what_is_there() {
     let studio = Studio::new();
@@ -210,6 +238,11 @@ fn what_is_no_whole_video_is_refused_in_one_line() {
     };
     cut(&whole, "no-index.mp4");
     cut(&streamable, "half.mp4");
+    let matroska = studio.clip("tagged.mkv", "PICTURE SOUND -c:v libx264 -c:a aac");
+    // As most writers but ffmpeg make them: how long each track is stands at the end, where it is cut off with it.
+    retag(&matroska, &studio.path("untagged.mkv"), b"DURATION", b"DURATIOX");
+    cut(&studio.path("untagged.mkv"), "half.mkv");
+    cut(&studio.clip("whole.flv", "PICTURE SOUND -c:v libx264 -c:a aac"), "half.flv");
     fs::write(studio.path("letter.mp4"), "Dear Ines,\n\nthe video will follow.\n").unwrap();
     fs::write(studio.path("empty.mp4"), "").unwrap();
     fs::create_dir(studio.path("folder.mp4")).unwrap();
@@ -229,6 +262,8 @@ fn what_is_no_whole_video_is_refused_in_one_line() {
         ("folder.mp4", "is a folder"),
         ("no-index.mp4", "is cut off"),
         ("half.mp4", "is cut off or damaged"),
+        ("half.mkv", "is cut off or damaged"),
+        ("half.flv", "is cut off or damaged"),
         ("letter.mp4", "is not a video"),
         ("empty.mp4", "is not a video"),
         ("subtitles.mkv", "has neither a video nor an audio track"),

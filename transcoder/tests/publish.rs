@@ -183,3 +183,56 @@ fn a_bucket_that_cannot_be_used_is_said_so_before_anything_is_encoded() {
         assert!(!stderr.contains("encoding"), "{stderr}");
     }
 }
+
+/// A server that takes the check's two requests, and then holds its peace.
+fn falling_silent() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut unanswered = Vec::new();
+        for (count, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            if count >= 2 {
+                unanswered.push(stream);
+                continue;
+            }
+            let _ = stream.read(&mut [0; 16_384]);
+            let body = "<DeleteResult><Deleted><Key>x</Key></Deleted></DeleteResult>";
+            let head = "HTTP/1.1 200 OK\r\nETag: \"x\"\r\nConnection: close\r\nContent-Length: ";
+            let _ = stream.write_all(format!("{head}{}\r\n\r\n{body}", body.len()).as_bytes());
+        }
+    });
+    port
+}
+
+#[cfg(unix)]
+#[test]
+fn who_asks_twice_does_not_wait_for_a_bucket_that_is_silent() {
+    let studio = Studio::new();
+    let clip = studio.clip("clip.mp4", "-f lavfi -i testsrc2=s=64x64:d=1 -c:v libx264");
+    let mut child = studio
+        .command(&[clip.to_str().unwrap(), "--endpoint", &format!("http://127.0.0.1:{}", falling_silent())])
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test")
+        .env("REELGATE_TO", "s3://media")
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut text = String::new();
+    // Encoded: from here on it publishes, to nobody.
+    while !text.contains("encoding: 100 %") {
+        assert!(std::io::BufRead::read_line(&mut stderr, &mut text).unwrap() > 0, "{text}");
+    }
+    let interrupt = || {
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    };
+    interrupt();
+    interrupt();
+    let begun = Instant::now();
+    stderr.read_to_string(&mut text).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{text}");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert!(text.contains("transcoder: stopped at once"), "{text}");
+}
