@@ -41,8 +41,9 @@ impl KeyGroup {
 
     /// Checks that a key we trust signed this URL, for this object, for this moment, for this visitor.
     ///
-    /// `key` is the object that the URL's path names. What costs least is checked first, and arithmetic last, and
-    /// only for what was not found to be signed before.
+    /// `key` is the object that the URL's path names. What costs least is checked first. Arithmetic is done only for
+    /// what was not found to be signed before; and the resource is matched after it, because what a pattern costs
+    /// is up to whoever wrote it, and until then that may be anybody.
     pub async fn verify(
         &self,
         key: ObjectKey,
@@ -64,11 +65,11 @@ impl KeyGroup {
         if url.policy.address.is_some_and(|cidr| !cidr.admits(visitor.address)) {
             return Err(Denied::OtherAddress);
         }
-        if !url.policy.resource.covers(&url.location) {
-            return Err(Denied::OtherResource);
-        }
         if !self.signed(trusted, url, crypto).await {
             return Err(Denied::BadSignature);
+        }
+        if !url.policy.resource.covers(&url.location) {
+            return Err(Denied::OtherResource);
         }
         Ok(Grant { key, authority: url.authority.clone() })
     }
