@@ -12,12 +12,14 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use edge::config::ConfigError;
 use edge::crypto::Software;
 use edge::origin::{ByteRange, Metadata, Miss, Object, Origin};
 use edge::{Config, Content, Grant, Visitor};
 use futures_executor::block_on;
 use http::{Method, Request, Response};
 use jiff::Timestamp;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use transcoder::keygen::Pair;
@@ -94,7 +96,8 @@ pub trait Gate: Send + Sync {
 }
 
 /// The settings of a gate that trusts the common keys.
-fn trusting() -> Value {
+#[must_use]
+pub fn trusting() -> Value {
     json!({ "TRUSTED_KEYS": keys().trusted })
 }
 
@@ -107,21 +110,35 @@ pub fn gates(objects: &[(&str, &[u8])]) -> [Box<dyn Gate>; 2] {
 /// Both gates, with other settings.
 #[must_use]
 pub fn gates_with(objects: &[(&str, &[u8])], settings: &Value) -> [Box<dyn Gate>; 2] {
+    let folder = filled(objects);
+    [Box::new(Native::with(&folder, settings)), Box::new(Worker::with(&folder, settings))]
+}
+
+/// Both gates, of which every answer says in [`ORIGIN_ASKED`] what the origin was asked for.
+#[must_use]
+pub fn recording_gates(objects: &[(&str, &[u8])], settings: &Value) -> [Box<dyn Gate>; 2] {
+    let folder = filled(objects);
+    [Box::new(Native::with(&folder, settings)), Box::new(Worker::recording(&folder, settings))]
+}
+
+/// A header with the keys that the origin was asked for to make this answer, percent-encoded, separated by commas.
+pub const ORIGIN_ASKED: &str = "x-origin-asked";
+
+/// A folder with these objects. Gates live as long as the process, and so does it.
+fn filled(objects: &[(&str, &[u8])]) -> PathBuf {
     let folder = tempfile::tempdir().unwrap();
     for (key, bytes) in objects {
         let path = folder.path().join(key);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, bytes).unwrap();
     }
-    // Gates live as long as the process, and so do their objects.
-    let folder = folder.keep();
-    [Box::new(Native::with(&folder, settings)), Box::new(Worker::with(&folder, settings))]
+    folder.keep()
 }
 
 /// The edge's own code over a folder.
 pub struct Native {
-    config: Config,
-    folder: Folder,
+    config: Result<Config, ConfigError>,
+    folder: PathBuf,
     visitor: Option<Visitor>,
 }
 
@@ -132,11 +149,11 @@ impl Native {
         Self::with(folder, &trusting())
     }
 
-    /// The same with other settings.
+    /// The same with other settings, which need not be sound.
     #[must_use]
     pub fn with(folder: &Path, settings: &Value) -> Self {
-        let config = Config::read(|name| settings[name].as_str().map(str::to_owned)).unwrap();
-        Self { config, folder: Folder(folder.to_owned()), visitor: None }
+        let config = Config::read(|name| settings[name].as_str().map(str::to_owned));
+        Self { config, folder: folder.to_owned(), visitor: None }
     }
 
     /// The same, for a visitor from another time or place.
@@ -160,25 +177,36 @@ impl Gate for Native {
             headers.iter().find(|(name, _)| *name == "CF-Connecting-IP").map(|(_, ip)| ip.parse().unwrap());
         let visitor = self.visitor.unwrap_or(Visitor { now: now(), address });
         let request = request.body(()).unwrap();
-        block_on(edge::serve(&request, &visitor, Ok(&self.config), &self.folder, &Software)).map(|content| {
-            match content {
-                Content::Nothing => Vec::new(),
-                Content::Stream(bytes) | Content::Bytes(bytes) => bytes,
-            }
+        let (config, folder) = (self.config.as_ref().map_err(Clone::clone), Folder::new(&self.folder));
+        let mut answer = block_on(edge::serve(&request, &visitor, config, &folder, &Software));
+        let asked = folder.asked.into_inner().unwrap().join(",").parse().unwrap();
+        answer.headers_mut().insert(ORIGIN_ASKED, asked);
+        answer.map(|content| match content {
+            Content::Nothing => Vec::new(),
+            Content::Stream(bytes) | Content::Bytes(bytes) => bytes,
         })
     }
 }
 
-/// A folder as an origin.
-struct Folder(PathBuf);
+/// A folder as an origin, for one request.
+struct Folder<'a> {
+    path: &'a Path,
+    asked: Mutex<Vec<String>>,
+}
 
-impl Folder {
+impl<'a> Folder<'a> {
+    fn new(path: &'a Path) -> Self {
+        Self { path, asked: Mutex::default() }
+    }
+
     fn bytes(&self, grant: &Grant) -> Result<Vec<u8>, Miss> {
-        std::fs::read(self.0.join(grant.key().as_str())).map_err(|_| Miss::NotFound)
+        let key = grant.key().as_str();
+        self.asked.lock().unwrap().push(utf8_percent_encode(key, NON_ALPHANUMERIC).to_string());
+        std::fs::read(self.path.join(key)).map_err(|_| Miss::NotFound)
     }
 }
 
-impl Origin for Folder {
+impl Origin for Folder<'_> {
     type Body = Vec<u8>;
 
     async fn get(&self, grant: &Grant, range: Option<ByteRange>) -> Result<Object<Vec<u8>>, Miss> {
@@ -221,10 +249,21 @@ impl Worker {
     /// Serves a folder with other settings.
     #[must_use]
     pub fn with(folder: &Path, settings: &Value) -> Self {
+        Self::start(folder, settings, &[])
+    }
+
+    /// Serves a folder, and says in [`ORIGIN_ASKED`] what it asked its bucket for.
+    #[must_use]
+    pub fn recording(folder: &Path, settings: &Value) -> Self {
+        Self::start(folder, settings, &["record"])
+    }
+
+    fn start(folder: &Path, settings: &Value, more: &[&str]) -> Self {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), settings.to_string()).unwrap();
-        let mut child =
-            node("worker.mjs").arg(folder).arg(file.path()).stdin(Stdio::piped()).spawn().unwrap();
+        let mut command = node("worker.mjs");
+        command.arg(folder).arg(file.path()).args(more).stdin(Stdio::piped());
+        let mut child = command.spawn().unwrap();
 
         let log = Arc::new(Mutex::new(String::new()));
         let (mut errors, sink) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&log));

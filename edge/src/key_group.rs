@@ -41,8 +41,9 @@ impl KeyGroup {
 
     /// Checks that a key we trust signed this URL, for this object, for this moment, for this visitor.
     ///
-    /// `key` is the object that the URL's path names. What costs least is checked first; the signature before all
-    /// that a viewer could make costly, and only if it was not found to be good before.
+    /// `key` is the object that the URL's path names. What costs least is checked first. Arithmetic is done only for
+    /// what was not found to be signed before; and the resource is matched after it, because what a pattern costs
+    /// is up to whoever wrote it, and until then that may be anybody.
     pub async fn verify(
         &self,
         key: ObjectKey,
@@ -67,7 +68,6 @@ impl KeyGroup {
         if !self.signed(trusted, url, crypto).await {
             return Err(Denied::BadSignature);
         }
-        // After the signature: anybody could write a pattern that takes seconds to match.
         if !url.policy.resource.covers(&url.location) {
             return Err(Denied::OtherResource);
         }

@@ -10,6 +10,7 @@
 //! [canned policy]: https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-creating-signed-url-canned-policy.html
 //! [custom policy]: https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-creating-signed-url-custom-policy.html
 
+use std::marker::PhantomData;
 use std::net::IpAddr;
 
 use base64::Engine;
@@ -17,7 +18,9 @@ use base64::alphabet::Alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 use http::Uri;
 use http::uri::Authority;
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The last second that CloudFront accepts, in both forms: 2038-01-19.
 pub const LAST_SECOND: u64 = i32::MAX as u64;
@@ -113,13 +116,13 @@ impl Policy {
         if text.len() > LONGEST {
             return Err(BadPolicy("it is longer than 4096 bytes".to_owned()));
         }
-        let Document { statement } =
+        let Object(Document { statement }) =
             serde_json::from_slice(text).map_err(|error| BadPolicy(error.to_string()))?;
-        let Statement { resource, condition } = match statement {
-            Statements::List([statement]) | Statements::Bare(statement) => statement,
+        let Statement { resource, condition: Object(condition) } = match statement {
+            Statements::List([Object(statement)]) | Statements::Bare(Object(statement)) => statement,
         };
         let address = match condition.ip_address {
-            Some(SourceIp { source }) => match Cidr::parse(&source) {
+            Some(Object(SourceIp { source })) => match Cidr::parse(&source) {
                 Some(cidr) if dialect.strict && cidr.network.is_ipv6() => {
                     return Err(BadPolicy(format!("{source} is IPv6, which CloudFront does not know")));
                 }
@@ -129,7 +132,7 @@ impl Policy {
             None => None,
         };
         let (expires, starts) =
-            (condition.less_than.seconds, condition.greater_than.map(|epoch| epoch.seconds));
+            (condition.less_than.0.seconds, condition.greater_than.map(|epoch| epoch.0.seconds));
         if expires.max(starts.unwrap_or_default()) > dialect.last_second() {
             return Err(BadPolicy("a time is too far ahead; is it in milliseconds?".to_owned()));
         }
@@ -140,17 +143,17 @@ impl Policy {
     #[must_use]
     pub fn to_json(&self) -> String {
         let document = Document {
-            statement: Statements::List([Statement {
+            statement: Statements::List([Object(Statement {
                 resource: match &self.resource {
                     Resource::Exactly(url) | Resource::Pattern(url) => Some(url.clone()),
                     Resource::Any => None,
                 },
-                condition: Condition {
-                    less_than: Epoch { seconds: self.expires },
-                    greater_than: self.starts.map(|seconds| Epoch { seconds }),
-                    ip_address: self.address.map(|cidr| SourceIp { source: cidr.to_string() }),
-                },
-            }]),
+                condition: Object(Condition {
+                    less_than: Object(Epoch { seconds: self.expires }),
+                    greater_than: self.starts.map(|seconds| Object(Epoch { seconds })),
+                    ip_address: self.address.map(|cidr| Object(SourceIp { source: cidr.to_string() })),
+                }),
+            })]),
         };
         // Strings, integers and string keys: nothing in here can fail to be written.
         serde_json::to_string(&document).unwrap_or_default()
@@ -385,8 +388,8 @@ struct Document {
 #[derive(Deserialize, Serialize)]
 #[serde(untagged)]
 enum Statements {
-    List([Statement; 1]),
-    Bare(Statement),
+    List([Object<Statement>; 1]),
+    Bare(Object<Statement>),
 }
 
 #[derive(Deserialize, Serialize)]
@@ -394,28 +397,28 @@ enum Statements {
 struct Statement {
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     resource: Option<String>,
-    condition: Condition,
+    condition: Object<Condition>,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Condition {
     #[serde(rename = "DateLessThan")]
-    less_than: Epoch,
+    less_than: Object<Epoch>,
     #[serde(
         rename = "DateGreaterThan",
         default,
         deserialize_with = "present",
         skip_serializing_if = "Option::is_none"
     )]
-    greater_than: Option<Epoch>,
+    greater_than: Option<Object<Epoch>>,
     #[serde(
         rename = "IpAddress",
         default,
         deserialize_with = "present",
         skip_serializing_if = "Option::is_none"
     )]
-    ip_address: Option<SourceIp>,
+    ip_address: Option<Object<SourceIp>>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -432,10 +435,33 @@ struct SourceIp {
     source: String,
 }
 
+/// A JSON object. Where a derived `Deserialize` stands alone, an array of the values, without their names, is as good.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Named<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Named<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Named(PhantomData))
+    }
+}
+
 /// A field that is there has a value: `"IpAddress":null` is a restriction that we do not understand, not none.
 fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
-    D: serde::Deserializer<'de>,
+    D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
     T::deserialize(deserializer).map(Some)
@@ -604,6 +630,16 @@ mod tests {
             (r"}}}]}", r#"}}}],"Version":"2012-10-17"}"#),
             (r"}}}]}", r"}}}]}{}"),
             (r"[{", r"[],[{"),
+            (r#"{"AWS:EpochTime":1}"#, "[1]"),
+            (r#"{"DateLessThan":{"AWS:EpochTime":1}}"#, r#"[{"AWS:EpochTime":1}]"#),
+            (
+                r#"[{"Resource":"*","Condition":{"DateLessThan":{"AWS:EpochTime":1}}}]"#,
+                r#"["*",{"DateLessThan":{"AWS:EpochTime":1}}]"#,
+            ),
+            (
+                r#"{"Statement":[{"Resource":"*","Condition":{"DateLessThan":{"AWS:EpochTime":1}}}]}"#,
+                r#"[[{"Resource":"*","Condition":{"DateLessThan":{"AWS:EpochTime":1}}}]]"#,
+            ),
         ] {
             let text = whole.replacen(from, to, 1);
             assert_ne!(text, whole);

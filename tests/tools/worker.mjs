@@ -1,5 +1,6 @@
-//! Runs the built Worker under workerd, for tests: `node tests/tools/worker.mjs <folder of objects> <vars.json>`
+//! Runs the built Worker under workerd, for tests: `node tests/tools/worker.mjs <folder of objects> <vars.json> [record]`
 //!
+//! With `record` every answer says what the bucket was asked for (recorder.js).
 //! Prints one line, `{"url":"http://127.0.0.1:PORT"}`, once it answers. Its logs go to stderr. It ends when its
 //! stdin closes, so that a test that is killed leaves nothing behind. Do end it so: SIGKILL orphans workerd.
 //!
@@ -17,18 +18,21 @@ import { Failure, json, made, report, root } from "./project.mjs";
 
 const BUCKET = "MEDIA";
 const ENTRY = "index.js";
+const RECORDER = "recorder.js";
 const MODULE_TYPES = { ".js": "ESModule", ".wasm": "CompiledWasm" };
 const build = join(root, "edge/build");
 
 async function main() {
-  const [folder, varsFile, ...rest] = process.argv.slice(2);
-  if (!varsFile || rest.length) throw new Failure("usage: worker.mjs <folder of objects> <vars.json>");
+  const [folder, varsFile, record, ...rest] = process.argv.slice(2);
+  if (!varsFile || ![undefined, "record"].includes(record) || rest.length) {
+    throw new Failure("usage: worker.mjs <folder of objects> <vars.json> [record]");
+  }
 
   const closed = new Promise((resolve) => {
     process.stdin.resume().once("end", resolve).once("error", resolve);
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, resolve);
   });
-  const miniflare = await start(await varsIn(varsFile), await compatibility());
+  const miniflare = await start(await varsIn(varsFile), await compatibility(), await modules(record));
   try {
     const url = await miniflare.ready;
     await fill(await miniflare.getR2Bucket(BUCKET), folder, await statedMetadata(folder));
@@ -39,7 +43,7 @@ async function main() {
   }
 }
 
-async function start(vars, compatibility) {
+async function start(vars, compatibility, modules) {
   class ToStderr extends Log {
     log(message) {
       process.stderr.write(`${message}\n`);
@@ -56,7 +60,7 @@ async function start(vars, compatibility) {
         {
           name: "edge",
           modulesRoot: build,
-          modules: await modules(),
+          modules,
           ...compatibility,
           r2Buckets: [BUCKET],
           bindings: vars,
@@ -67,10 +71,13 @@ async function start(vars, compatibility) {
 }
 
 /** All that was built, its entry first: miniflare's own search for imports misses the wasm. */
-async function modules() {
+async function modules(record) {
   made(join(build, ENTRY), "build the Worker with `make worker`");
   const others = (await readdir(build)).filter((name) => name !== ENTRY && MODULE_TYPES[extname(name)]);
-  return [ENTRY, ...others].map((name) => ({ type: MODULE_TYPES[extname(name)], path: join(build, name) }));
+  const built = [ENTRY, ...others].map((name) => ({ type: MODULE_TYPES[extname(name)], path: join(build, name) }));
+  if (!record) return built;
+  const contents = await readFile(join(root, "tests/tools", RECORDER), "utf8");
+  return [{ type: "ESModule", path: join(build, RECORDER), contents }, ...built];
 }
 
 async function varsIn(file) {
