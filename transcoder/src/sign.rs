@@ -41,8 +41,8 @@ const SUFFIX: &str = "-PREFIX";
   transcoder sign https://video.example.com/assets/talk/index.m3u8 --expires 2h \\
     --key-pair-id K2JCJMDEHXQW5F --private-key keys/private.pem
 
-  transcoder sign 'https://video.example.com/assets/talk/*' --expires 2026-12-31T18:00:00Z --cookies …
-  transcoder sign https://video.example.com/assets/talk/index.m3u8 --expires 2h --ip 192.0.2.0/24 --hash sha256 …
+  transcoder sign 'https://video.example.com/assets/talk/*' --cookies --expires 7d \\
+    --key-pair-id K2JCJMDEHXQW5F --private-key keys/private.pem
 
 On stdout there is the signed URL (or the query, or the cookies, one a line) and nothing else; what should be known \
 about it is on stderr.")]
