@@ -365,7 +365,8 @@ for kind, key in order['keys'].items():
             'pattern': sign.build_policy(order['pattern'], moment('expires')),
         }
         urls = {'canned': sign.generate_presigned_url(order['url'], date_less_than=moment('expires'))}
-        urls.update((form, sign.generate_presigned_url(order['url'], policy=policy)) for form, policy in policies.items())
+        for form, policy in policies.items():
+            urls[form] = sign.generate_presigned_url(order['url'], policy=policy)
         for form, url in urls.items():
             url += '' if said == 'SHA1' else '&Hash-Algorithm=' + said
             tickets.append({'name': f'botocore, {form}, {kind}, {said}', 'url': url})

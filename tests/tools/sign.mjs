@@ -23,7 +23,12 @@ async function main() {
       }
     }
     // It knows no other hash, no other form and no start.
-    const options = { keypairId: id, privateKeyString: privateKey, expireTime: order.expires * 1000, ipRange: order.address };
+    const options = {
+      keypairId: id,
+      privateKeyString: privateKey,
+      expireTime: order.expires * 1000,
+      ipRange: order.address,
+    };
     const name = `aws-cloudfront-sign, ${key}`;
     tickets.push({ name, url: old.getSignedUrl(order.url, options) });
     tickets.push({ name, cookies: old.getSignedCookies(order.pattern, options) });

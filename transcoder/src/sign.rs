@@ -77,8 +77,7 @@ pub struct Arguments {
     #[arg(long)]
     cookies: bool,
     /// The digest that is signed. CloudFront knows SHA-256 since April 2026, and it needs one parameter more
-    #[arg(long, value_name = "HASH", default_value = "sha1", value_parser = PossibleValuesParser::new(["sha1", "sha256"])
-        .map(|name| if name == "sha256" { Hash::Sha256 } else { Hash::Sha1 }))]
+    #[arg(long, value_name = "HASH", default_value = "sha1", value_parser = hashes())]
     hash: Hash,
     /// Write the parameters twice, as AWS's design for HLS with a manifest Lambda does, the second time with -PREFIX
     /// (or another SUFFIX) behind their names
@@ -119,6 +118,11 @@ impl Arguments {
             None => key.sign(&order, now),
         }
     }
+}
+
+fn hashes() -> impl TypedValueParser<Value = Hash> {
+    PossibleValuesParser::new(["sha1", "sha256"])
+        .map(|name| if name == "sha256" { Hash::Sha256 } else { Hash::Sha1 })
 }
 
 /// What shall be opened, to whom, and when.
@@ -446,7 +450,8 @@ impl CookieScope {
     fn remarks(&self) -> Vec<String> {
         let domain = match &self.domain {
             Some(domain) => format!(
-                "browsers take these cookies from {domain} and hosts below it only; a backend elsewhere writes the Domain that both share"
+                "browsers take these cookies from {domain} and hosts below it only; a backend elsewhere writes the \
+                 Domain that both share"
             ),
             None => "browsers keep these cookies for the host that sets them, which has to be the edge's"
                 .to_owned(),
