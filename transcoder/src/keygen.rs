@@ -4,9 +4,9 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use p256::elliptic_curve::Generate;
 use rand_core::OsRng;
-use rsa::pkcs8::{EncodePrivateKey, EncodePublicKey, LineEnding};
-use rsa::{RsaPrivateKey, RsaPublicKey};
+use rsa::pkcs8::der::zeroize::Zeroizing;
 use sha2::{Digest, Sha256};
 
 /// CloudFront takes RSA keys of this length and no other.
@@ -14,10 +14,16 @@ const RSA_BITS: usize = 2048;
 
 /// Make a key pair: the private half signs URLs, the public half opens them at the edge.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "On stdout there is the TRUSTED_KEYS line for the edge. Its value is a JSON object: \
-                        to rotate keys put the new pair's entry beside the old one, sign with the new key, and \
-                        take the old entry out when the last URL that it signed has expired.")]
+#[command(after_help = "Example:
+  transcoder keygen --algorithm ecdsa --out keys
+
+On stdout there is the TRUSTED_KEYS line for the edge, and nothing else. Its value is a JSON object: to rotate \
+keys put the new pair's entry beside the old one, sign with the new key, and take the old entry out when the last \
+URL that it signed has expired. The two may be of different algorithms.")]
 pub struct Arguments {
+    /// What the pair signs with
+    #[arg(long, value_enum, default_value_t = Algorithm::Rsa)]
+    algorithm: Algorithm,
     /// Folder for private.pem, public.pem and trusted-keys.json; made if it is not there
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -26,7 +32,7 @@ pub struct Arguments {
 impl Arguments {
     /// Writes the pair, and has the line for the edge, which is for stdout.
     pub fn run(self) -> Result<String, KeygenError> {
-        let pair = Pair::generate()?;
+        let pair = Pair::of(self.algorithm)?;
         let trusted = pair.trusted_keys();
         pair.write(&self.out)?;
         eprintln!(
@@ -38,27 +44,57 @@ impl Arguments {
     }
 }
 
+/// What a key pair signs with: all that CloudFront knows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub enum Algorithm {
+    /// RSA with 2048 bits, which every signer for CloudFront can use
+    Rsa,
+    /// ECDSA on P-256: URLs are 250 characters shorter; CloudFront takes it since September 2025
+    Ecdsa,
+}
+
 /// A new key pair, in PEM.
 #[derive(Debug)]
 pub struct Pair {
     /// Made of the public key, so that one key never has two names: `K` and 13 letters or digits, as AWS's are.
     pub id: String,
-    private: rsa::pkcs8::der::zeroize::Zeroizing<String>,
+    private: Zeroizing<String>,
     public: String,
 }
 
 impl Pair {
-    /// Makes one, from the system's randomness.
+    /// Makes one for RSA, from the system's randomness.
     pub fn generate() -> Result<Self, KeygenError> {
-        let key =
-            RsaPrivateKey::new(&mut OsRng, RSA_BITS).map_err(|error| KeygenError::Key(error.to_string()))?;
-        let public = RsaPublicKey::from(&key);
-        let failed = |error: &dyn std::fmt::Display| KeygenError::Key(error.to_string());
-        let der = public.to_public_key_der().map_err(|error| failed(&error))?;
+        Self::of(Algorithm::Rsa)
+    }
+
+    /// Makes one, from the system's randomness.
+    pub fn of(algorithm: Algorithm) -> Result<Self, KeygenError> {
+        match algorithm {
+            Algorithm::Rsa => Self::rsa(),
+            Algorithm::Ecdsa => Self::ecdsa(),
+        }
+    }
+
+    fn rsa() -> Result<Self, KeygenError> {
+        use rsa::pkcs8::{EncodePrivateKey, EncodePublicKey, LineEnding};
+        let key = rsa::RsaPrivateKey::new(&mut OsRng, RSA_BITS).map_err(KeygenError::key)?;
+        let public = key.to_public_key();
         Ok(Self {
-            id: key_pair_id(der.as_bytes()),
-            private: key.to_pkcs8_pem(LineEnding::LF).map_err(|error| failed(&error))?,
-            public: public.to_public_key_pem(LineEnding::LF).map_err(|error| failed(&error))?,
+            id: key_pair_id(public.to_public_key_der().map_err(KeygenError::key)?.as_bytes()),
+            private: key.to_pkcs8_pem(LineEnding::LF).map_err(KeygenError::key)?,
+            public: public.to_public_key_pem(LineEnding::LF).map_err(KeygenError::key)?,
+        })
+    }
+
+    fn ecdsa() -> Result<Self, KeygenError> {
+        use p256::pkcs8::{EncodePrivateKey, EncodePublicKey, LineEnding};
+        let key = p256::SecretKey::try_generate().map_err(KeygenError::key)?;
+        let public = key.public_key();
+        Ok(Self {
+            id: key_pair_id(public.to_public_key_der().map_err(KeygenError::key)?.as_bytes()),
+            private: key.to_pkcs8_pem(LineEnding::LF).map_err(KeygenError::key)?,
+            public: public.to_public_key_pem(LineEnding::LF).map_err(KeygenError::key)?,
         })
     }
 
@@ -136,6 +172,10 @@ pub enum KeygenError {
 }
 
 impl KeygenError {
+    fn key(problem: impl std::fmt::Display) -> Self {
+        Self::Key(problem.to_string())
+    }
+
     fn file(path: &Path, problem: &io::Error) -> Self {
         Self::File { path: path.to_owned(), problem: problem.to_string() }
     }
@@ -143,7 +183,41 @@ impl KeygenError {
 
 #[cfg(test)]
 mod tests {
+    use edge::KeyGroup;
+    use edge::crypto::{self, TrustedKey};
+
     use super::*;
+
+    #[test]
+    fn a_pair_is_one_that_the_edge_trusts_and_that_signs() {
+        for (algorithm, trusted) in
+            [(Algorithm::Rsa, crypto::Algorithm::Rsa), (Algorithm::Ecdsa, crypto::Algorithm::P256)]
+        {
+            let pair = Pair::of(algorithm).unwrap();
+            assert!(pair.id.len() == 14 && pair.id.starts_with('K'), "{}", pair.id);
+            assert!(KeyGroup::parse(&pair.trusted_keys()).is_ok());
+            assert_eq!(TrustedKey::parse(&pair.id, &pair.public).unwrap().algorithm(), trusted);
+            assert!(crate::sign::KeyPair::parse(&pair.id, &pair.private).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_private_key_is_its_owners_alone_and_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = folder.path().join("made/on/the/way");
+        let pair = Pair::of(Algorithm::Ecdsa).unwrap();
+        pair.write(&keys).unwrap();
+        let private = keys.join("private.pem");
+        assert!(fs::read_to_string(&private).unwrap().starts_with("-----BEGIN PRIVATE KEY-----"));
+        #[cfg(unix)]
+        {
+            let metadata = fs::metadata(&private).unwrap();
+            assert_eq!(std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777, 0o600);
+        }
+        let another = Pair::of(Algorithm::Ecdsa).unwrap();
+        assert_eq!(another.write(&keys), Err(KeygenError::Exists(private)));
+        assert_eq!(fs::read_to_string(keys.join("public.pem")).unwrap(), pair.public);
+    }
 
     #[test]
     fn a_pair_is_written_whole_or_not_at_all() {
