@@ -32,7 +32,7 @@ pub struct SignedUrl<'a> {
     /// so that a link comes out the same whether or not a player re-encoded them. Empty for cookies, which a
     /// browser hands on by itself.
     pub(crate) authority: String,
-    /// The viewer's own parameters that a canned policy was matched without, though CloudFront would not.
+    /// The names of the viewer's own parameters that a canned policy was matched without, though CloudFront would not.
     pub(crate) tolerated: Vec<String>,
 }
 
@@ -121,9 +121,10 @@ impl<'a> SignedUrl<'a> {
         let mut tolerated = Vec::new();
         if !custom {
             own.retain(|pair| {
-                let strange = dialect.tolerates(&decode(pair.split('=').next().unwrap_or_default()));
+                let name = pair.split('=').next().unwrap_or_default();
+                let strange = dialect.tolerates(&decode(name));
                 if strange {
-                    tolerated.push((*pair).to_owned());
+                    tolerated.push(name.to_owned());
                 }
                 !strange
             });
@@ -320,7 +321,7 @@ mod tests {
         let players = vec!["CMCD*".to_owned(), "_HLS_*".to_owned()];
         let url = SignedUrl::parse(&uri, None, &Dialect { players, ..Dialect::default() }).unwrap();
         assert_eq!(url.location.to_string(), "https://v.example/1.m4s?v=2");
-        assert_eq!(url.tolerated, ["CMCD=bs", "_HLS_msn=3"]);
+        assert_eq!(url.tolerated, ["CMCD", "_HLS_msn"]);
         let url = SignedUrl::parse(&uri, None, &Dialect::default()).unwrap();
         assert_eq!(url.location.to_string(), "https://v.example/1.m4s?CMCD=bs&v=2&_HLS_msn=3");
     }
