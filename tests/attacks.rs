@@ -8,13 +8,13 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::LazyLock;
 
 use edge::policy::encode;
 use http::{Method, Response};
 use tempfile::TempDir;
-use tests::{Gate, Keys, ORIGIN_ASKED, keys, now, recording_gates, run, trusting};
+use tests::{Gate, Keys, ORIGIN_ASKED, keys, now, openssl_sign as sign, recording_gates, run, trusting};
 use transcoder::keygen::Pair;
 
 const A: &[u8] = b"one of a";
@@ -70,26 +70,6 @@ fn parts(ticket: &str) -> [&str; 3] {
     ticket.split('&').collect::<Vec<_>>().try_into().unwrap()
 }
 
-fn sign(private: &std::path::Path, digest: &str, message: &str) -> Vec<u8> {
-    let mut openssl = Command::new("openssl")
-        .args(["dgst", digest, "-sign"])
-        .arg(private)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    openssl.stdin.take().unwrap().write_all(message.as_bytes()).unwrap();
-    let output = openssl.wait_with_output().unwrap();
-    assert!(output.status.success());
-    output.stdout
-}
-
-/// A query with this policy and the trusted key's true signature over it.
-fn sealed(policy: &str) -> String {
-    let signature = encode(&sign(&keys().private, "-sha1", policy));
-    format!("Policy={}&Signature={signature}&Key-Pair-Id={}", encode(policy.as_bytes()), keys().id)
-}
-
 /// A policy that opens everything for ten minutes.
 fn everything() -> String {
     let expires = now() + 600;
@@ -112,7 +92,7 @@ fn what_the_attacks_alter_opens_as_it_is() {
     for gate in GATES.iter() {
         for (target, body) in [
             (format!("/assets/a/1.m4s?{}", ticket(&**gate)), A),
-            (format!("/assets/b/1.m4s?{}", sealed(&everything())), B),
+            (format!("/assets/b/1.m4s?{}", keys().seal(&everything())), B),
             (
                 format!(
                     "/assets/b/1.m4s?{}",
@@ -365,7 +345,7 @@ macro_rules! policies {
             let to = String::from($to).replace("EXPIRES", expires);
             let policy = whole.replacen(&$from.replace("EXPIRES", expires), &to, 1);
             assert_ne!(policy, whole);
-            let query = sealed(&policy);
+            let query = keys().seal(&policy);
             assert_query_is_shut(&policy, &query);
             for gate in GATES.iter() {
                 let response = gate.get(&format!("/assets/b/1.m4s?{query}"));
@@ -470,7 +450,7 @@ fn star_after_question_marks_that_take_long_to_match() {
 /// The viewer's own query cannot complete a pattern that ends in the path.
 #[test]
 fn star_that_would_have_to_leave_the_path() {
-    let query = sealed(&everything().replace(r#""*""#, r#""*://*/*.jpg""#));
+    let query = keys().seal(&everything().replace(r#""*""#, r#""*://*/*.jpg""#));
     for gate in GATES.iter() {
         for own in ["x=.jpg", "/.jpg", "x/1.jpg"] {
             let response = gate.get(&format!("/assets/b/1.m4s?{own}&{query}"));
@@ -583,7 +563,7 @@ fn cookies_that_are_altered() {
 fn headers_that_would_speak_for_another() {
     for gate in GATES.iter() {
         let policy = everything().replace("}}}]", r#"},"IpAddress":{"AWS:SourceIp":"192.0.2.7"}}}]"#);
-        let target = format!("/assets/b/1.m4s?{}", sealed(&policy));
+        let target = format!("/assets/b/1.m4s?{}", keys().seal(&policy));
         let from = |address| [("CF-Connecting-IP", address)];
         assert_eq!(gate.ask(Method::GET, &target, &from("192.0.2.7")).body(), B);
         for name in [

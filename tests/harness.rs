@@ -5,7 +5,7 @@
 
 #![allow(clippy::missing_panics_doc, reason = "a harness panics to fail its test")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -15,7 +15,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use edge::config::ConfigError;
 use edge::crypto::Software;
 use edge::origin::{ByteRange, Metadata, Miss, Object, Origin};
-use edge::{Config, Content, Grant, Visitor};
+use edge::policy::encode;
+use edge::{Config, Content, Grant, Remark, Visitor};
 use futures_executor::block_on;
 use http::{Method, Request, Response};
 use jiff::Timestamp;
@@ -76,6 +77,31 @@ impl Keys {
     }
 }
 
+impl Keys {
+    /// A query with a custom policy as it is, however wrong, and the true signature over it, of openssl's making.
+    #[must_use]
+    pub fn seal(&self, policy: &str) -> String {
+        let signature = encode(&openssl_sign(&self.private, "-sha1", policy));
+        format!("Policy={}&Signature={signature}&Key-Pair-Id={}", encode(policy.as_bytes()), self.id)
+    }
+}
+
+/// The signature of a private key in a file, by `openssl dgst` and one of its digests.
+#[must_use]
+pub fn openssl_sign(private: &Path, digest: &str, message: &str) -> Vec<u8> {
+    let mut openssl = Command::new("openssl")
+        .args(["dgst", digest, "-sign"])
+        .arg(private)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    openssl.stdin.take().unwrap().write_all(message.as_bytes()).unwrap();
+    let output = openssl.wait_with_output().unwrap();
+    assert!(output.status.success());
+    output.stdout
+}
+
 /// Something that serves objects to whoever may have them.
 pub trait Gate: Send + Sync {
     /// Scheme, host and port.
@@ -88,6 +114,9 @@ pub trait Gate: Send + Sync {
     fn get(&self, target: &str) -> Response<Vec<u8>> {
         self.ask(Method::GET, target, &[])
     }
+
+    /// What was logged, as soon as that says `text`, or after a while: natively of this answer, of the Worker all.
+    fn log(&self, answer: &Response<Vec<u8>>, text: &str) -> String;
 
     /// A query that opens the paths of a pattern, for an hour.
     fn open(&self, pattern: &str) -> String {
@@ -185,6 +214,10 @@ impl Gate for Native {
             Content::Nothing => Vec::new(),
             Content::Stream(bytes) | Content::Bytes(bytes) => bytes,
         })
+    }
+
+    fn log(&self, answer: &Response<Vec<u8>>, _: &str) -> String {
+        answer.extensions().get().map_or_else(String::new, |Remark { text, .. }| text.clone())
     }
 }
 
@@ -306,6 +339,11 @@ impl Gate for Worker {
             request = request.header(*name, *value);
         }
         self.agent.run(request.body(()).unwrap()).unwrap().map(|mut body| body.read_to_vec().unwrap())
+    }
+
+    fn log(&self, _: &Response<Vec<u8>>, text: &str) -> String {
+        let _ = self.logs(text);
+        self.log.lock().unwrap().clone()
     }
 }
 

@@ -114,27 +114,27 @@ impl Policy {
     /// strict, IPv6 viewers.
     pub fn parse(text: &[u8], dialect: &Dialect) -> Result<Self, BadPolicy> {
         if text.len() > LONGEST {
-            return Err(BadPolicy("it is longer than 4096 bytes".to_owned()));
+            return Err(BadPolicy::new("it is longer than 4096 bytes"));
         }
         let Object(Document { statement }) =
-            serde_json::from_slice(text).map_err(|error| BadPolicy(error.to_string()))?;
+            serde_json::from_slice(text).map_err(|error| BadPolicy::new(&error.to_string()))?;
         let Statement { resource, condition: Object(condition) } = match statement {
             Statements::List([Object(statement)]) | Statements::Bare(Object(statement)) => statement,
         };
         let address = match condition.ip_address {
             Some(Object(SourceIp { source })) => match Cidr::parse(&source) {
                 Some(cidr) if dialect.strict && cidr.network.is_ipv6() => {
-                    return Err(BadPolicy(format!("{source} is IPv6, which CloudFront does not know")));
+                    return Err(BadPolicy::new(&format!("{source} is IPv6, which CloudFront does not know")));
                 }
                 Some(cidr) => Some(cidr).filter(|cidr| cidr.prefix > 0 || dialect.strict),
-                None => return Err(BadPolicy(format!("{source} is no CIDR"))),
+                None => return Err(BadPolicy::new(&format!("{source} is no CIDR"))),
             },
             None => None,
         };
         let (expires, starts) =
             (condition.less_than.0.seconds, condition.greater_than.map(|epoch| epoch.0.seconds));
         if expires.max(starts.unwrap_or_default()) > dialect.last_second() {
-            return Err(BadPolicy("a time is too far ahead; is it in milliseconds?".to_owned()));
+            return Err(BadPolicy::new("a time is too far ahead; is it in milliseconds?"));
         }
         Ok(Self { resource: resource.map_or(Resource::Any, Resource::Pattern), expires, starts, address })
     }
@@ -376,6 +376,21 @@ fn base64() -> GeneralPurpose {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the policy cannot be read: {0}")]
 pub struct BadPolicy(String);
+
+impl BadPolicy {
+    /// Takes what is wrong, in which the policy may be quoted: nobody writes lines of our log but us.
+    fn new(problem: &str) -> Self {
+        let mut text = String::with_capacity(problem.len());
+        for character in problem.chars() {
+            if character.is_control() {
+                text.extend(character.escape_debug());
+            } else {
+                text.push(character);
+            }
+        }
+        Self(text)
+    }
+}
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -648,6 +663,15 @@ mod tests {
         assert!(parse(format!("{}{whole}", " ".repeat(4096)).as_bytes()).is_err());
         assert!(parse(b"\xff").is_err());
         assert!(parse("[".repeat(4000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_policy_that_is_refused_writes_no_line_of_its_own() {
+        let source = r#"{"Statement":{"Condition":{"DateLessThan":{"AWS:EpochTime":1},"IpAddress":{"AWS:SourceIp":"\n\r\u001b"}}}}"#;
+        for text in [r#"{"\n200 GET":1}"#, source] {
+            let error = parse(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("\\n") && !error.contains(char::is_control), "{error}");
+        }
     }
 
     #[test]

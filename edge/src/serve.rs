@@ -16,7 +16,7 @@ use crate::key_group::{Denied, Explanation, Grant, Visitor};
 use crate::object_key::{BadPath, ObjectKey};
 use crate::origin::{ByteRange, Metadata, Miss, Object, Origin};
 use crate::playlist::{self, Host, Playlist};
-use crate::signed_url::SignedUrl;
+use crate::signed_url::{SignedUrl, Unreadable};
 
 /// The request headers that are read here. A platform need not carry over any other.
 pub const REQUEST_HEADERS: [HeaderName; 6] =
@@ -85,10 +85,14 @@ async fn authorise(
 ) -> Result<(Grant, Option<Remark>), Refusal> {
     let key = ObjectKey::parse(request.uri().path())?;
     let cookies = cookies(request.headers());
+    let token = request.headers().get(EXPLAIN).map(HeaderValue::as_bytes);
+    let to_operator = token.is_some_and(|token| config.explains_to(token));
     let url = match SignedUrl::parse(request.uri(), cookies.as_deref(), &config.dialect) {
         Ok(url) => url,
         Err(_) if config.is_public(&key) => return Ok((Grant::public(key), None)),
-        Err(reason) => return Err(Denial { reason, signer: None, explanation: None }.into()),
+        Err(Unreadable { reason, signer }) => {
+            return Err(Denial { reason, signer, to_operator, explanation: None }.into());
+        }
     };
     match config.keys.verify(key.clone(), &url, visitor, &config.dialect, crypto).await {
         Ok(grant) if url.tolerated.is_empty() => Ok((grant, None)),
@@ -99,13 +103,12 @@ async fn authorise(
         }
         Err(_) if config.is_public(&key) => Ok((Grant::public(key), None)),
         Err(reason) => {
-            let token = request.headers().get(EXPLAIN).map(HeaderValue::as_bytes);
-            let explanation = if token.is_some_and(|token| config.explains_to(token)) {
+            let explanation = if to_operator {
                 Some(Box::new(config.keys.explain(&url, visitor, crypto).await))
             } else {
                 None
             };
-            Err(Denial { reason, signer: Some(url.signer()), explanation }.into())
+            Err(Denial { reason, signer: Some(url.signer()), to_operator, explanation }.into())
         }
     }
 }
@@ -266,7 +269,9 @@ pub struct Denial {
     pub reason: Denied,
     /// The key pair's id and a digest of the signature, where there are any.
     pub signer: Option<String>,
-    /// For an operator who asked.
+    /// Whether it is an operator who asked, and is told.
+    pub to_operator: bool,
+    /// How every check came out, where there was something to check.
     pub explanation: Option<Box<Explanation>>,
 }
 
@@ -326,12 +331,10 @@ impl Refusal {
     fn to_response<B>(&self) -> Response<Content<B>> {
         let status = self.status();
         let mut response = match self {
-            Self::Denied(denial) => match &denial.explanation {
-                Some(explanation) => {
-                    message(status, "application/json", explained(&denial.reason, explanation))
-                }
-                None => message(status, "text/xml", cloudfronts_words(&denial.reason)),
-            },
+            Self::Denied(denial) if denial.to_operator => {
+                message(status, "application/json", explained(denial))
+            }
+            Self::Denied(denial) => message(status, "text/xml", cloudfronts_words(&denial.reason)),
             _ => message(status, "text/plain", status.canonical_reason().unwrap_or_default().to_owned()),
         };
         match self {
@@ -357,15 +360,17 @@ fn cloudfronts_words(reason: &Denied) -> String {
     )
 }
 
-fn explained(reason: &Denied, explanation: &Explanation) -> String {
+fn explained(denial: &Denial) -> String {
     #[derive(serde::Serialize)]
     struct Explained<'a> {
         refused: String,
         #[serde(flatten)]
-        explanation: &'a Explanation,
+        explanation: Option<&'a Explanation>,
     }
+    let explained =
+        Explained { refused: denial.reason.to_string(), explanation: denial.explanation.as_deref() };
     // Strings, numbers and addresses: nothing in here can fail to be written.
-    serde_json::to_string_pretty(&Explained { refused: reason.to_string(), explanation }).unwrap_or_default()
+    serde_json::to_string_pretty(&explained).unwrap_or_default()
 }
 
 /// An answer of our own, which nobody keeps: what is so now may be otherwise in a moment.

@@ -34,7 +34,7 @@ pub struct SignedUrl<'a> {
     /// `_HLS_msn` has to sort, and one whose segments change their names may stop. Empty for cookies, which a browser
     /// hands on by itself.
     pub(crate) authority: String,
-    /// The viewer's own parameters that a canned policy was matched without, though CloudFront would not.
+    /// The names of the viewer's own parameters that a canned policy was matched without, though CloudFront would not.
     pub(crate) tolerated: Vec<String>,
 }
 
@@ -81,7 +81,7 @@ impl<'a> SignedUrl<'a> {
     /// One of them in the query is enough for no cookie to be looked at, as with CloudFront. Names and values are
     /// compared percent-decoded: some players write `~` as `%7E` when they add a parameter of their own, and some
     /// signers always do.
-    pub fn parse(uri: &'a Uri, cookies: Option<&str>, dialect: &Dialect) -> Result<Self, Denied> {
+    pub fn parse(uri: &'a Uri, cookies: Option<&str>, dialect: &Dialect) -> Result<Self, Unreadable> {
         let (mut plain, mut suffixed, mut own) = (Parameters::default(), Parameters::default(), Vec::new());
         for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -100,10 +100,10 @@ impl<'a> SignedUrl<'a> {
             (true, true) => (in_cookies(cookies.unwrap_or_default()), false),
         };
         if parameters.0.is_empty() {
-            return Err(Denied::Unsigned);
+            return Err(Denied::Unsigned.into());
         }
         if let Some(name) = parameters.repeated() {
-            return Err(Denied::Repeated(name));
+            return Err(Denied::Repeated(name).into());
         }
 
         let key_pair_id =
@@ -113,32 +113,9 @@ impl<'a> SignedUrl<'a> {
             .and_then(policy::decode)
             .filter(|bytes| !bytes.is_empty())
             .ok_or(Denied::SignatureUnreadable)?;
-        let hash = match parameters.value("Hash-Algorithm") {
-            None | Some("SHA1") => Hash::Sha1,
-            Some("SHA256") => Hash::Sha256,
-            Some(_) => return Err(Denied::UnknownHash),
-        };
-        // Some signers send both forms; CloudFront then goes by the policy.
-        let custom = parameters.value("Policy").is_some();
-        let mut tolerated = Vec::new();
-        if !custom {
-            own.retain(|pair| {
-                let strange = dialect.tolerates(&decode(pair.split('=').next().unwrap_or_default()));
-                if strange {
-                    tolerated.push((*pair).to_owned());
-                }
-                !strange
-            });
-        }
-        let location = Location::new(uri, own.join("&"));
-        let (policy, signed) = match (parameters.value("Policy"), parameters.value("Expires")) {
-            (Some(text), _) => custom_policy(text, dialect)?,
-            (None, Some(text)) => canned_policy(&location, text, dialect)?,
-            (None, None) => return Err(unreadable("there is none")),
-        };
-        let handed_on = NAMES.into_iter().filter(|&name| in_query && !(custom && name == "Expires"));
-        let pairs = handed_on.filter_map(|name| Some(format!("{name}={}", parameters.value(name)?)));
-        let authority = pairs.collect::<Vec<_>>().join("&");
+        let Claims { location, policy, signed, hash, authority, tolerated } =
+            claims(uri, &parameters, own, in_query, dialect)
+                .map_err(|reason| Unreadable { reason, signer: Some(signer(&key_pair_id, &signature)) })?;
         Ok(Self { location, policy, signed, signature, hash, key_pair_id, authority, tolerated })
     }
 
@@ -146,13 +123,80 @@ impl<'a> SignedUrl<'a> {
     /// from another.
     #[must_use]
     pub fn signer(&self) -> String {
-        let mut text = format!("{} ", self.key_pair_id.escape_debug());
-        for byte in Sha256::digest(&self.signature).iter().take(6) {
-            // Writing to a string does not fail.
-            let _ = write!(text, "{byte:02x}");
-        }
-        text
+        signer(&self.key_pair_id, &self.signature)
     }
+}
+
+/// A signed URL that cannot be read, or says what is not enforced here.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Unreadable {
+    /// What is wrong with it.
+    pub reason: Denied,
+    /// Who claims to have signed it, where that much could be read, as [`SignedUrl::signer`] puts it.
+    pub signer: Option<String>,
+}
+
+impl From<Denied> for Unreadable {
+    fn from(reason: Denied) -> Self {
+        Self { reason, signer: None }
+    }
+}
+
+fn signer(key_pair_id: &str, signature: &[u8]) -> String {
+    let mut text = format!("{} ", key_pair_id.escape_debug());
+    for byte in Sha256::digest(signature).iter().take(6) {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// What is said to be signed, whoever signed it.
+struct Claims<'a> {
+    location: Location<'a>,
+    policy: Policy,
+    signed: Vec<u8>,
+    hash: Hash,
+    authority: String,
+    tolerated: Vec<String>,
+}
+
+/// Reads the claims. `own` is what of the query is the viewer's own.
+fn claims<'a>(
+    uri: &'a Uri,
+    parameters: &Parameters<'_>,
+    mut own: Vec<&str>,
+    in_query: bool,
+    dialect: &Dialect,
+) -> Result<Claims<'a>, Denied> {
+    let hash = match parameters.value("Hash-Algorithm") {
+        None | Some("SHA1") => Hash::Sha1,
+        Some("SHA256") => Hash::Sha256,
+        Some(_) => return Err(Denied::UnknownHash),
+    };
+    // Some signers send both forms; CloudFront then goes by the policy.
+    let custom = parameters.value("Policy").is_some();
+    let mut tolerated = Vec::new();
+    if !custom {
+        own.retain(|pair| {
+            let name = pair.split('=').next().unwrap_or_default();
+            let strange = dialect.tolerates(&decode(name));
+            if strange {
+                tolerated.push(name.to_owned());
+            }
+            !strange
+        });
+    }
+    let location = Location::new(uri, own.join("&"));
+    let (policy, signed) = match (parameters.value("Policy"), parameters.value("Expires")) {
+        (Some(text), _) => custom_policy(text, dialect)?,
+        (None, Some(text)) => canned_policy(&location, text, dialect)?,
+        (None, None) => return Err(unreadable("there is none")),
+    };
+    let handed_on = NAMES.into_iter().filter(|&name| in_query && !(custom && name == "Expires"));
+    let pairs = handed_on.filter_map(|name| Some(format!("{name}={}", parameters.value(name)?)));
+    let authority = pairs.collect::<Vec<_>>().join("&");
+    Ok(Claims { location, policy, signed, hash, authority, tolerated })
 }
 
 fn known(name: &str) -> Option<&'static str> {
@@ -206,7 +250,7 @@ mod tests {
 
     fn parse(query: &str) -> Result<(String, String, String), Denied> {
         let uri: Uri = format!("https://v.example/a/1.m4s{query}").parse().unwrap();
-        let url = SignedUrl::parse(&uri, None, &Dialect::default())?;
+        let url = SignedUrl::parse(&uri, None, &Dialect::default()).map_err(|error| error.reason)?;
         Ok((url.location.to_string(), String::from_utf8(url.signed).unwrap(), url.authority))
     }
 
@@ -280,7 +324,7 @@ mod tests {
 
     fn with_cookies(query: &str, cookies: &str) -> Result<(String, String), Denied> {
         let uri: Uri = format!("https://v.example/a/1.m4s{query}").parse().unwrap();
-        let url = SignedUrl::parse(&uri, Some(cookies), &Dialect::default())?;
+        let url = SignedUrl::parse(&uri, Some(cookies), &Dialect::default()).map_err(|error| error.reason)?;
         Ok((url.location.to_string(), url.authority))
     }
 
@@ -322,7 +366,7 @@ mod tests {
         let players = vec!["CMCD*".to_owned(), "_HLS_*".to_owned()];
         let url = SignedUrl::parse(&uri, None, &Dialect { players, ..Dialect::default() }).unwrap();
         assert_eq!(url.location.to_string(), "https://v.example/1.m4s?v=2");
-        assert_eq!(url.tolerated, ["CMCD=bs", "_HLS_msn=3"]);
+        assert_eq!(url.tolerated, ["CMCD", "_HLS_msn"]);
         let url = SignedUrl::parse(&uri, None, &Dialect::default()).unwrap();
         assert_eq!(url.location.to_string(), "https://v.example/1.m4s?CMCD=bs&v=2&_HLS_msn=3");
     }
