@@ -9,9 +9,9 @@ export VIDEO CHECK PORT PAGE_PORT
 
 # The edge's default feature is the Cloudflare runtime, which is for wasm; no other package here has default features.
 native := -p edge -p transcoder -p tests --no-default-features
-wasm := -p edge --lib --target wasm32-unknown-unknown
+wasm := -p edge -p hello --lib --target wasm32-unknown-unknown
 
-.PHONY: help setup worker demo test lint
+.PHONY: help setup worker demo test bench lint
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,14 @@ test: ## every test: Rust, the built Worker, real players
 	@.ci/setup worker ffmpeg browser python
 	@$(MAKE) --no-print-directory worker
 	cargo test --locked $(native)
+
+bench: ## what the gate costs, beside Workers that check nothing and the same gate in JavaScript (2 minutes)
+	@.ci/setup worker
+	@$(MAKE) --no-print-directory worker target/bench/hello/index.js
+	@node tests/bench/bench.mjs
+
+target/bench/hello/index.js: $(wildcard tests/bench/hello/* tests/bench/hello/src/*) Cargo.lock .ci/build-worker
+	@.ci/build-worker tests/bench/hello ../../../target/bench/hello
 
 lint: ## formatting, clippy, documentation, dependencies
 	@.ci/setup node npm wasm clippy cargo-deny

@@ -41,9 +41,9 @@ impl KeyGroup {
 
     /// Checks that a key we trust signed this URL, for this object, for this moment, for this visitor.
     ///
-    /// `key` is the object that the URL's path names. What costs least is checked first. Arithmetic is done only for
-    /// what was not found to be signed before; and the resource is matched after it, because what a pattern costs
-    /// is up to whoever wrote it, and until then that may be anybody.
+    /// `key` is the object that the URL's path names. What costs least is checked first. The arithmetic is done only
+    /// for what was not found to be signed before, and comes before the resource: a pattern can be written so that
+    /// matching it takes seconds, and anybody can write one, but only a signer whom we trust can sign it.
     pub async fn verify(
         &self,
         key: ObjectKey,
@@ -240,5 +240,47 @@ impl Denied {
             | Self::OtherResource
             | Self::UnknownHash => ("AccessDenied", "Access denied"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::policy;
+
+    /// By openssl, on the curve P-256.
+    const KEYS: &str = r#"{"K1":"-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEQMpv8LNaYQu6IbYrZdf4A+IYT+MT\nz508HbbXjnfVbnKSxVjfkff0co9epfcXoP1++t3AupRKsAmGy3NFxvxl9g==\n-----END PUBLIC KEY-----"}"#;
+
+    struct NothingIsSigned;
+
+    impl Crypto for NothingIsSigned {
+        async fn verify(&self, _: &TrustedKey, _: Hash, _: &[u8], _: &[u8]) -> bool {
+            false
+        }
+    }
+
+    /// Matching this one takes minutes, without optimisation: a run of letters is tried from each of its characters
+    /// on, for each of the question marks that the query could begin at.
+    #[test]
+    fn a_pattern_that_nobody_signed_is_not_matched() {
+        let pattern = format!("https://v.example/*{}x{}", "s".repeat(400), "?".repeat(3000));
+        let policy = format!(
+            r#"{{"Statement":[{{"Resource":"{pattern}","Condition":{{"DateLessThan":{{"AWS:EpochTime":9}}}}}}]}}"#
+        );
+        let path = format!("/{}", "s".repeat(900));
+        let policy = policy::encode(policy.as_bytes());
+        let uri = format!("https://v.example{path}?Policy={policy}&Signature=AA__&Key-Pair-Id=K1");
+        let uri = uri.parse().unwrap();
+        let dialect = Dialect::default();
+        let url = SignedUrl::parse(&uri, None, &dialect).unwrap();
+        let keys = KeyGroup::parse(KEYS).unwrap();
+        let key = ObjectKey::parse(&path).unwrap();
+        let visitor = Visitor { now: 1, address: None };
+        let verdict = pin!(keys.verify(key, &url, &visitor, &dialect, &NothingIsSigned))
+            .poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(verdict, Poll::Ready(Err(Denied::BadSignature))));
     }
 }
