@@ -54,6 +54,14 @@ pub async fn serve<O: Origin>(
     response
 }
 
+/// The answer to what is no request by HTTP's own rules, and so cannot be handed to [`serve`].
+#[must_use]
+pub fn malformed<B>() -> Response<Content<B>> {
+    let mut response = Refusal::Path(BadPath).to_response();
+    cors::answer(&Origins::All, None, response.headers_mut());
+    response
+}
+
 async fn object<O: Origin>(
     request: &Request<()>,
     visitor: &Visitor,

@@ -13,7 +13,7 @@ use worker::{
 use crate::config::{Config, ConfigError};
 use crate::key_group::{Grant, Visitor};
 use crate::origin::{ByteRange, Metadata, Miss, Object, Origin};
-use crate::serve::{Content, REQUEST_HEADERS, Remark, serve};
+use crate::serve::{Content, REQUEST_HEADERS, Remark, malformed, serve};
 use web_crypto::WebCrypto;
 
 mod web_crypto;
@@ -33,7 +33,7 @@ async fn fetch(request: Request, env: Env, _: Context) -> Result<Response> {
         (Err(error), _) => (Err(error), None),
         (Ok(_), Err(_)) => (Err(no_bucket()), None),
     };
-    let Ok(http) = carry_over(&request) else { return Response::error("Bad Request", 400) };
+    let Ok(http) = carry_over(&request) else { return respond(malformed()) };
     let response = serve(&http, &visitor, config, &R2(bucket), &WebCrypto).await;
     if let Some(Remark { text, ours }) = response.extensions().get() {
         // The path only: the query is somebody's authority.
