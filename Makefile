@@ -9,7 +9,7 @@ export VIDEO CHECK PORT PAGE_PORT
 native := -p edge -p transcoder -p tests --no-default-features
 wasm := -p edge --lib --target wasm32-unknown-unknown
 
-.PHONY: help setup worker demo test lint
+.PHONY: help setup worker demo test fuzz lint
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -36,9 +36,13 @@ test: ## every test: Rust, the built Worker, real players
 	@$(MAKE) --no-print-directory worker
 	cargo test --locked $(native)
 
+fuzz: ## look for what breaks the edge's readers; SECONDS=600 for each of them
+	@.ci/fuzz $(or $(SECONDS),60)
+
 lint: ## formatting, clippy, documentation, dependencies
 	@.ci/setup node npm wasm clippy cargo-deny
 	cargo fmt --all --check
+	cargo fmt --manifest-path edge/fuzz/Cargo.toml --check
 	cargo clippy --locked $(native) --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps $(native)
 	@# With -p, because features are united over all that is built: this proves that the transcoder wants no runtime.
