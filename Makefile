@@ -11,7 +11,7 @@ export VIDEO CHECK PORT PAGE_PORT
 native := -p edge -p transcoder -p tests --no-default-features
 wasm := -p edge -p hello --lib --target wasm32-unknown-unknown
 
-.PHONY: help setup worker demo test bench lint
+.PHONY: help setup worker demo test fuzz bench lint
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -46,9 +46,13 @@ bench: ## what the gate costs, beside Workers that check nothing and the same ga
 target/bench/hello/index.js: $(wildcard tests/bench/hello/* tests/bench/hello/src/*) Cargo.lock .ci/build-worker
 	@.ci/build-worker tests/bench/hello ../../../target/bench/hello
 
+fuzz: ## look for what breaks the edge's readers; SECONDS=600 for each of them
+	@.ci/fuzz $(or $(SECONDS),60)
+
 lint: ## formatting, clippy, documentation, dependencies
 	@.ci/setup node npm wasm clippy cargo-deny
 	cargo fmt --all --check
+	cargo fmt --manifest-path edge/fuzz/Cargo.toml --check
 	cargo clippy --locked $(native) --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps $(native)
 	@# With -p, because features are united over all that is built: this proves that the transcoder wants no runtime.

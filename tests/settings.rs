@@ -510,6 +510,37 @@ fn a_secret_that_is_no_good_is_not_in_the_log() {
     assert!(log.contains("EXPLAIN_TOKEN is too short") && !log.contains("of-somebody"), "{log}");
 }
 
+/// Several keys at once, of all kinds, and signatures that openssl made or that were altered. Natively and in the
+/// Worker it is different code that checks them.
+#[test]
+fn trusted_keys_of_every_kind_open_and_nothing_else_does() {
+    let vectors: Value = serde_json::from_str(include_str!("../edge/tests/vectors.json")).unwrap();
+    let policy = vectors["policy"].as_str().unwrap();
+    for gate in gates_with(&OBJECTS, &json!({ "TRUSTED_KEYS": vectors["keys"].to_string() })) {
+        for vector in vectors["vectors"].as_array().unwrap() {
+            let [key, hash, signature] =
+                ["key", "hash", "signature"].map(|name| vector[name].as_str().unwrap());
+            let signature: Vec<u8> = (0..signature.len())
+                .step_by(2)
+                .map(|at| u8::from_str_radix(&signature[at..at + 2], 16).unwrap())
+                .collect();
+            let (policy, signature) = (encode(policy.as_bytes()), encode(&signature));
+            let query =
+                format!("Policy={policy}&Signature={signature}&Key-Pair-Id={key}&Hash-Algorithm={hash}");
+            let expected = if vector["good"] == true { 200 } else { 403 };
+            // Twice: once for the arithmetic, once for what is remembered of it.
+            for _ in 0..2 {
+                assert_eq!(
+                    status(&*gate, &format!("/assets/a/1.m4s?{query}")),
+                    expected,
+                    "{vector} at {}",
+                    gate.url()
+                );
+            }
+        }
+    }
+}
+
 /// Whatever is set, an order of ours opens what it says.
 #[test]
 fn settings_close_nothing_that_is_open() {

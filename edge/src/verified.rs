@@ -81,6 +81,9 @@ impl Claim<'_> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn claim(message: &[u8]) -> Claim<'_> {
@@ -96,6 +99,40 @@ mod tests {
         assert!(!verified.knows(&Claim { hash: Hash::Sha256, ..claim(b"one") }));
         assert!(!verified.knows(&Claim { key_pair_id: "K", ..claim(b"1one") }));
         assert!(!verified.knows(&Claim { message: b"ones", signature: b"", ..claim(b"") }));
+    }
+
+    proptest! {
+        /// As long as there is room, it is a set.
+        #[test]
+        fn nothing_is_known_that_was_not_remembered(
+            events in vec((any::<bool>(), prop_oneof![Just("K1"), Just("K")], vec(0..3_u8, 0..3), vec(0..3_u8, 0..3), any::<bool>()), 0..200)
+        ) {
+            let (verified, mut model) = (Verified::default(), HashSet::new());
+            for (remembers, key_pair_id, message, signature, other_hash) in &events {
+                let hash = if *other_hash { Hash::Sha256 } else { Hash::Sha1 };
+                let claim = Claim { key_pair_id, hash, message, signature };
+                if *remembers {
+                    verified.remember(&claim);
+                    model.insert((key_pair_id, message, signature, other_hash));
+                }
+                prop_assert_eq!(verified.knows(&claim), model.contains(&(key_pair_id, message, signature, other_hash)));
+            }
+        }
+
+        /// Whatever is remembered and asked for, there is an end to it, and the latest are there.
+        #[test]
+        fn the_latest_are_known_and_there_is_an_end(numbers in vec(0..5_000_u16, GENERATION..4 * GENERATION)) {
+            let verified = Verified::default();
+            for number in &numbers {
+                verified.remember(&claim(&number.to_le_bytes()));
+                verified.knows(&claim(&number.wrapping_add(7).to_le_bytes()));
+                let memory = verified.0.lock().unwrap();
+                prop_assert!(memory.young.len() <= GENERATION && memory.old.len() <= GENERATION);
+            }
+            for number in numbers.iter().rev().take(GENERATION / 2) {
+                prop_assert!(verified.knows(&claim(&number.to_le_bytes())));
+            }
+        }
     }
 
     #[test]
