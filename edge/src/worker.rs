@@ -3,11 +3,12 @@
 use std::sync::OnceLock;
 
 use http::header::CONTENT_ENCODING;
+use web_sys::Request;
 use worker::js_sys::{JSON, Reflect};
 use worker::wasm_bindgen::JsValue;
 use worker::{
-    Bucket, Context, Date, EncodeBody, Env, Error, Object as R2Object, Range, Request, Response,
-    ResponseBuilder, Result, console_error, console_log, event,
+    Bucket, Context, Date, EncodeBody, Env, Error, Object as R2Object, Range, Response, ResponseBuilder,
+    Result, console_error, console_log, event,
 };
 
 use crate::config::{Config, ConfigError};
@@ -21,6 +22,8 @@ mod web_crypto;
 /// The bucket's binding in `wrangler.toml`.
 const BUCKET: &str = "MEDIA";
 
+/// Takes the runtime's own request: the crate's reads all that Cloudflare knows of it (`cf`), which costs more than
+/// whatever is decided here, and calls every method GET that it does not know.
 #[event(fetch)]
 async fn fetch(request: Request, env: Env, _: Context) -> Result<Response> {
     let visitor = Visitor {
@@ -70,10 +73,9 @@ fn header(request: &Request, name: &str) -> Option<String> {
     request.headers().get(name).ok().flatten()
 }
 
-/// The request as the core reads it: method, URL, and only the headers that it asks for. The method is taken
-/// from the runtime's own request: the crate's calls every method GET that it does not know.
+/// The request as the core reads it: method, URL, and only the headers that it asks for.
 fn carry_over(request: &Request) -> std::result::Result<http::Request<()>, http::Error> {
-    let mut builder = http::Request::builder().method(&*request.inner().method()).uri(request.inner().url());
+    let mut builder = http::Request::builder().method(&*request.method()).uri(request.url());
     for name in &REQUEST_HEADERS {
         if let Some(value) = header(request, name.as_str()) {
             builder = builder.header(name, value);

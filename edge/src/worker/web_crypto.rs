@@ -39,32 +39,39 @@ async fn verify(key: &TrustedKey, hash: Hash, message: &[u8], signature: &[u8]) 
             None => return Ok(false),
         },
     };
-    let crypto_key = imported(key, hash).await?;
-    let (signature, message) = (Uint8Array::from(signature), Uint8Array::from(message));
-    let checked = subtle()?.verify_with_object_and_buffer_source_and_buffer_source(
-        &parameters(key, hash)?,
-        &crypto_key,
-        &signature,
-        &message,
-    )?;
+    let Imported { subtle, parameters, key } = imported(key, hash).await?;
+    // Views of our memory will do: WebCrypto has to copy what it is given before it returns.
+    let checked =
+        subtle.verify_with_object_and_u8_array_and_u8_array(&parameters, &key, signature, message)?;
     Ok(JsFuture::from(checked).await?.is_truthy())
 }
 
-/// The key as the runtime holds it, imported once for the life of the isolate. An RSA key is imported for one hash.
-async fn imported(key: &TrustedKey, hash: Hash) -> Result<CryptoKey, JsValue> {
+/// A key as the runtime holds it, with all else that a check needs: at each step into JavaScript that is saved,
+/// as much is saved as the rest of a request's parsing costs.
+#[derive(Clone)]
+struct Imported {
+    subtle: SubtleCrypto,
+    parameters: Object,
+    key: CryptoKey,
+}
+
+/// The key, imported once for the life of the isolate. An RSA key is imported for one hash.
+async fn imported(key: &TrustedKey, hash: Hash) -> Result<Imported, JsValue> {
     thread_local! {
-        static KEYS: RefCell<HashMap<(String, &'static str), CryptoKey>> = RefCell::default();
+        static KEYS: RefCell<HashMap<(String, &'static str), Imported>> = RefCell::default();
     }
     let name = (key.id().to_owned(), hash.name());
-    if let Some(key) = KEYS.with_borrow(|keys| keys.get(&name).cloned()) {
-        return Ok(key);
+    if let Some(imported) = KEYS.with_borrow(|keys| keys.get(&name).cloned()) {
+        return Ok(imported);
     }
+    let (subtle, parameters) = (subtle()?, parameters(key, hash)?);
     let usages = Array::of1(&"verify".into());
     let spki: Object = Uint8Array::from(key.spki()).unchecked_into();
-    let import = subtle()?.import_key_with_object("spki", &spki, &parameters(key, hash)?, false, &usages)?;
-    let key: CryptoKey = JsFuture::from(import).await?.unchecked_into();
-    KEYS.with_borrow_mut(|keys| keys.insert(name, key.clone()));
-    Ok(key)
+    let import = subtle.import_key_with_object("spki", &spki, &parameters, false, &usages)?;
+    let key = JsFuture::from(import).await?.unchecked_into();
+    let imported = Imported { subtle, parameters, key };
+    KEYS.with_borrow_mut(|keys| keys.insert(name, imported.clone()));
+    Ok(imported)
 }
 
 /// `RsaHashedImportParams` and `EcKeyImportParams`, `EcdsaParams`: what one of them does not know it does not read.
