@@ -238,6 +238,10 @@ fn unreadable(reason: &str) -> Denied {
 
 /// What is no UTF-8 cannot be the name or the value of anything that we know: it stays as it was written.
 fn decode(text: &str) -> Cow<'_, str> {
+    // Most have nothing to decode, and somebody may send thousands.
+    if !text.as_bytes().contains(&b'%') {
+        return Cow::Borrowed(text);
+    }
     percent_decode_str(text).decode_utf8().unwrap_or(Cow::Borrowed(text))
 }
 

@@ -153,8 +153,9 @@ async function print(rows, rounds) {
 
   const { hello, bucket, open, known, rsa, ec, scrawl, scribble, nonsense, heap } = rows;
   say("\nWhat it should be:");
-  say(`- A remembered signature costs ${over(known, open)} µs more than a public path (at most 5), and`);
-  say(`  ${over(known, bucket)} µs more than hello world out of the bucket, ${over(known, hello)} µs than hello world.`);
+  say(`- A remembered signature costs ${over(known, open)} µs more than a public path (at most 5),`);
+  say(`  ${over(known, bucket)} µs more than hello world out of the bucket,`);
+  say(`  ${over(known, hello)} µs more than hello world.`);
   say(`- RSA costs ${ratio(rsa.rustTimes, rsa.jsTimes).toFixed(2)} of what it costs in JavaScript (at most 1).`);
   const garbage = [
     [scrawl, rsa],
