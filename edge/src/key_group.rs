@@ -146,7 +146,7 @@ pub struct Visitor {
     pub address: Option<IpAddr>,
 }
 
-/// Proof that a request was allowed. Only [`KeyGroup::verify`] and [`Grant::public`] make one, so code that needs
+/// Proof that a request was allowed. Only [`KeyGroup::verify`] and `Grant::public` make one, so code that needs
 /// a `Grant` cannot run for a viewer who has none.
 #[derive(Debug)]
 pub struct Grant {
