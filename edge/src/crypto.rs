@@ -2,7 +2,7 @@
 //!
 //! Reading a key is the same everywhere and done here. Checking is the platform's: in a Worker the runtime's own
 //! WebCrypto is 16 to 30 times faster than the same arithmetic compiled to WebAssembly, and not shipped with it.
-//! Natively it is [`Software`]. The tests run both through the same signatures.
+//! Natively it is `Software`. The tests run both through the same signatures.
 
 use pkcs1::RsaPublicKey;
 use pkcs1::der::asn1::{AnyRef, BitStringRef, ObjectIdentifier, UintRef};
