@@ -233,3 +233,22 @@ fn a_signature_survives_what_players_do_to_it() {
         }
     }
 }
+
+#[test]
+fn a_name_in_another_spelling_is_another_name() {
+    for gate in GATES.iter() {
+        let query = gate.open("/assets/a%20b/*");
+        // é as e and an accent: to R2, which normalises names, the same as é.
+        let response = gate.get(&format!("/assets/a%20b/e%CC%81+1.m4s?{query}"));
+        assert_eq!(response.status(), StatusCode::NOT_FOUND);
+    }
+}
+
+#[test]
+fn a_foreign_cookie_that_is_not_ascii_hides_nothing() {
+    let gate = &GATES[0];
+    let query = gate.open("/assets/a/*");
+    let cookies = query.split('&').map(|pair| format!("CloudFront-{pair}")).collect::<Vec<_>>().join("; ");
+    let cookies = format!("name=Jürgen; {cookies}");
+    assert_eq!(gate.ask(Method::GET, "/assets/a/1.m4s", &[("Cookie", &cookies)]).status(), StatusCode::OK);
+}

@@ -183,4 +183,17 @@ mod tests {
         }
         assert_eq!(problems.len(), 10, "{problems:?}");
     }
+
+    #[test]
+    fn a_private_key_in_the_wrong_place_is_not_shown() {
+        for keys in [
+            r#""-----BEGIN PRIVATE KEY-----SECRET""#,
+            r#"{"-----BEGIN PRIVATE KEY-----SECRET":"K1"}"#,
+            r#"{"K1":"-----BEGIN PRIVATE KEY-----SECRET"}"#,
+            r#"["SECRET"]"#,
+        ] {
+            let error = Config::read(|name| (name == "TRUSTED_KEYS").then(|| keys.to_owned())).unwrap_err();
+            assert!(!error.to_string().contains("SECRET"), "{error}");
+        }
+    }
 }

@@ -41,10 +41,8 @@ pub enum Algorithm {
 impl TrustedKey {
     /// Reads a public key in PEM, under the id that URLs name it by. The error is a sentence about it.
     pub fn parse(id: &str, pem: &str) -> Result<Self, String> {
-        // An id goes into links as it is.
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        if id.is_empty() || !id.bytes().all(plain) {
-            return Err("an id is made of letters, digits, - and _".to_owned());
+        if !is_plain(id) {
+            return Err("an id is made of letters, digits, - and _, 64 at most".to_owned());
         }
         if pem.contains("PRIVATE KEY") {
             return Err("this is a private key, which must not be here: take the public one \
@@ -80,6 +78,12 @@ impl TrustedKey {
     pub fn spki(&self) -> &[u8] {
         &self.spki
     }
+}
+
+/// Whether this can be a key pair's id, which goes into links and logs as it is.
+pub(crate) fn is_plain(id: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=64).contains(&id.len()) && id.bytes().all(plain)
 }
 
 fn algorithm(spki: &[u8]) -> Result<Algorithm, String> {

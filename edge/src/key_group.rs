@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::crypto::{Algorithm, Crypto, TrustedKey};
+use crate::crypto::{Algorithm, Crypto, TrustedKey, is_plain};
 use crate::object_key::ObjectKey;
 use crate::policy::{Dialect, Resource, Section};
 use crate::signed_url::{Hash, SignedUrl};
@@ -22,7 +22,11 @@ impl KeyGroup {
     /// Reads `TRUSTED_KEYS`: a JSON object from key pair id to PEM public key. Says all that is wrong at once.
     pub fn parse(json: &str) -> Result<Self, Vec<String>> {
         let pems: BTreeMap<String, String> = serde_json::from_str(json).map_err(|error| {
-            vec![format!("is not a JSON object of key pair ids and PEM public keys: {error}")]
+            // Where, not what: it may be a private key that was put in the wrong place.
+            let (line, column) = (error.line(), error.column());
+            vec![format!(
+                "is not a JSON object of key pair ids and PEM public keys (line {line}, column {column})"
+            )]
         })?;
         if pems.is_empty() {
             return Err(vec![
@@ -30,10 +34,11 @@ impl KeyGroup {
             ]);
         }
         let (mut keys, mut problems) = (BTreeMap::new(), Vec::new());
-        for (id, pem) in pems {
+        for (number, (id, pem)) in (1..).zip(pems) {
             match TrustedKey::parse(&id, &pem) {
                 Ok(key) => drop(keys.insert(id, key)),
-                Err(problem) => problems.push(format!("key {id:?}: {problem}")),
+                Err(problem) if is_plain(&id) => problems.push(format!("key {id:?}: {problem}")),
+                Err(problem) => problems.push(format!("key number {number}: {problem}")),
             }
         }
         if problems.is_empty() { Ok(Self { keys, verified: Verified::default() }) } else { Err(problems) }
@@ -91,6 +96,10 @@ impl KeyGroup {
     pub async fn explain(&self, url: &SignedUrl<'_>, visitor: &Visitor, crypto: &impl Crypto) -> Explanation {
         let trusted = self.keys.get(&url.key_pair_id);
         let policy = &url.policy;
+        let signature_matches = match trusted {
+            Some(trusted) => Some(self.signed(trusted, url, crypto).await),
+            None => None,
+        };
         Explanation {
             key_pair_id: url.key_pair_id.clone(),
             key: match trusted.map(TrustedKey::algorithm) {
@@ -99,10 +108,7 @@ impl KeyGroup {
                 None => "not among TRUSTED_KEYS",
             },
             hash: url.hash.name(),
-            signature_matches: match trusted {
-                Some(trusted) => Some(self.signed(trusted, url, crypto).await),
-                None => None,
-            },
+            signature_matches,
             now: visitor.now,
             starts_after: policy.starts,
             expires: policy.expires,
@@ -113,7 +119,10 @@ impl KeyGroup {
                 Resource::Exactly(resource) | Resource::Pattern(resource) => Some(resource.clone()),
                 Resource::Any => None,
             },
-            mismatch: policy.resource.mismatch(&url.location),
+            // Of what nobody signed, not even that: matching it may take minutes.
+            mismatch: signature_matches
+                .filter(|&matches| matches)
+                .and_then(|_| policy.resource.mismatch(&url.location)),
         }
     }
 }

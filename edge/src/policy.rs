@@ -126,7 +126,9 @@ impl Policy {
                 Some(cidr) if dialect.strict && cidr.network.is_ipv6() => {
                     return Err(BadPolicy::new(&format!("{source} is IPv6, which CloudFront does not know")));
                 }
-                Some(cidr) => Some(cidr).filter(|cidr| cidr.prefix > 0 || dialect.strict),
+                Some(cidr) => {
+                    Some(cidr).filter(|cidr| cidr.prefix > 0 || cidr.network.is_ipv6() || dialect.strict)
+                }
                 None => return Err(BadPolicy::new(&format!("{source} is no CIDR"))),
             },
             None => None,

@@ -125,7 +125,9 @@ async fn authorise(
 ///
 /// [RFC 6265]: https://www.rfc-editor.org/rfc/rfc6265#section-5.4
 fn cookies(headers: &HeaderMap) -> Option<String> {
-    let cookies: Vec<_> = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).collect();
+    // Somebody else's cookie need not be ASCII.
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let cookies: Vec<_> = headers.get_all(COOKIE).iter().map(text).collect();
     (!cookies.is_empty()).then(|| cookies.join("; "))
 }
 

@@ -7,6 +7,7 @@ use http::Uri;
 use percent_encoding::percent_decode_str;
 use sha2::{Digest, Sha256};
 
+use crate::crypto::is_plain;
 use crate::key_group::Denied;
 use crate::policy::{self, Dialect, Location, Policy, Resource};
 
@@ -143,7 +144,12 @@ impl From<Denied> for Unreadable {
 }
 
 fn signer(key_pair_id: &str, signature: &[u8]) -> String {
-    let mut text = format!("{} ", key_pair_id.escape_debug());
+    // What is no id was written by anybody, and may be written to look like a line of the log.
+    let mut text = if is_plain(key_pair_id) {
+        format!("{key_pair_id} ")
+    } else {
+        format!("an id of {} bytes ", key_pair_id.len())
+    };
     for byte in Sha256::digest(signature).iter().take(6) {
         // Writing to a string does not fail.
         let _ = write!(text, "{byte:02x}");

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use http::header::CONTENT_ENCODING;
 use web_sys::Request;
-use worker::js_sys::{JSON, Reflect};
+use worker::js_sys::{JSON, JsString, Reflect};
 use worker::wasm_bindgen::JsValue;
 use worker::{
     Bucket, Context, Date, EncodeBody, Env, Error, Object as R2Object, Range, Response, ResponseBuilder,
@@ -127,8 +127,7 @@ impl Origin for R2 {
         grant: &Grant,
         range: Option<ByteRange>,
     ) -> std::result::Result<Object<R2Object>, Miss> {
-        let key = grant.key().as_str();
-        let get = self.bucket()?.get(key);
+        let get = self.bucket()?.get(r2_key(grant)?);
         let get = match range {
             Some(range) => get.range(r2_range(range)),
             None => get,
@@ -147,7 +146,7 @@ impl Origin for R2 {
     }
 
     async fn head(&self, grant: &Grant) -> std::result::Result<Metadata, Miss> {
-        let object = self.bucket()?.head(grant.key().as_str()).await.map_err(|error| failed(&error))?;
+        let object = self.bucket()?.head(r2_key(grant)?).await.map_err(|error| failed(&error))?;
         object.as_ref().map(metadata).ok_or(Miss::NotFound)
     }
 
@@ -155,6 +154,16 @@ impl Origin for R2 {
         let body = object.body().ok_or_else(|| Miss::Failed("the object came without a body".to_owned()))?;
         body.bytes().await.map_err(|error| failed(&error))
     }
+}
+
+/// R2 takes all spellings of a name for the one in NFC ([Unicode interoperability]). Another spelling is another path
+/// to a policy's wildcards: it names nothing here, so that what was matched is what is read.
+///
+/// [Unicode interoperability]: https://developers.cloudflare.com/r2/reference/unicode-interoperability/
+fn r2_key(grant: &Grant) -> std::result::Result<&str, Miss> {
+    let key = grant.key().as_str();
+    let normal = key.is_ascii() || JsString::from(key).normalize("NFC") == key;
+    normal.then_some(key).ok_or(Miss::NotFound)
 }
 
 /// Offsets end where the crate's do, by a panic, at 2^53: far beyond R2's largest object, of 5 TiB.
