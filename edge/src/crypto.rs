@@ -81,7 +81,8 @@ impl TrustedKey {
 }
 
 /// Whether this can be a key pair's id, which goes into links and logs as it is.
-pub(crate) fn is_plain(id: &str) -> bool {
+#[must_use]
+pub fn is_plain(id: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     (1..=64).contains(&id.len()) && id.bytes().all(plain)
 }

@@ -37,7 +37,10 @@ pub async fn serve<O: Origin>(
     origin: &O,
     crypto: &impl Crypto,
 ) -> Response<Content<O::Body>> {
-    let origins = config.as_ref().map_or(&Origins::All, |config| &config.origins).clone();
+    let origins = match &config {
+        Ok(config) => &config.origins,
+        Err(_) => &Origins::All,
+    };
     let answer = match (request.method(), config) {
         // Before authority is asked for: a preflight has none.
         (&Method::OPTIONS, _) => Ok(preflight(request.headers())),
@@ -47,7 +50,7 @@ pub async fn serve<O: Origin>(
         _ => Err(Refusal::Method),
     };
     let mut response = answer.unwrap_or_else(|refusal| refusal.to_response());
-    cors::answer(&origins, request.headers().get(ORIGIN), response.headers_mut());
+    cors::answer(origins, request.headers().get(ORIGIN), response.headers_mut());
     if request.method() == Method::HEAD {
         *response.body_mut() = Content::Nothing;
     }

@@ -58,9 +58,8 @@ impl KeyPair {
     /// key, without any of it. It signs by way of SHA-1, as CloudFront expects where nothing else is said.
     pub fn parse(id: &str, pem: &str) -> Result<Self, String> {
         let key = private_key(pem)?;
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        if id.is_empty() || !id.bytes().all(plain) {
-            return Err(format!("its id {id:?} must be made of letters, digits, - and _"));
+        if !edge::crypto::is_plain(id) {
+            return Err(format!("its id {id:?} must be made of letters, digits, - and _, 64 at most"));
         }
         Ok(Self { id: id.to_owned(), hash: Hash::Sha1, key })
     }
