@@ -1,12 +1,14 @@
 //! What the operator set, checked once, all problems at a time.
 
+use std::sync::Arc;
+
 use http::HeaderValue;
 use subtle::ConstantTimeEq;
 
 use crate::cors::Origins;
 use crate::key_group::KeyGroup;
 use crate::object_key::ObjectKey;
-use crate::playlist::Host;
+use crate::link::Host;
 use crate::policy::{Dialect, glob};
 
 /// A configuration that can be served by.
@@ -19,7 +21,7 @@ pub struct Config {
     /// Which pages may read answers.
     pub origins: Origins,
     /// Hosts, besides the one that is asked, that links may carry authority to.
-    pub own_hosts: Vec<Host>,
+    pub own_hosts: Arc<[Host]>,
     /// Patterns of the paths that need no signature.
     public_paths: Vec<String>,
     explain_token: Option<String>,
@@ -84,6 +86,7 @@ impl Config {
         }
         match keys {
             Ok(keys) if settings.problems.is_empty() => {
+                let own_hosts = own_hosts.into();
                 Ok(Self { keys, dialect, origins, own_hosts, public_paths, explain_token })
             }
             _ => Err(ConfigError(settings.problems)),

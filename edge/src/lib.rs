@@ -33,14 +33,20 @@ pub mod caching;
 pub mod config;
 pub mod cors;
 pub mod crypto;
+pub mod document;
+pub mod gzip;
+mod json;
 pub mod key_group;
+pub mod link;
 pub mod object_key;
 pub mod origin;
-pub mod playlist;
+mod playlist;
 pub mod policy;
+pub mod rewrite;
 pub mod serve;
 pub mod signed_url;
 mod verified;
+mod webvtt;
 
 #[cfg(feature = "worker")]
 mod worker;

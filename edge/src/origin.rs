@@ -14,8 +14,8 @@ pub trait Origin {
     /// Says what `get` would fetch, without fetching it.
     async fn head(&self, grant: &Grant) -> Result<Metadata, Miss>;
 
-    /// Reads a body to its end. Only playlists are small enough to ask for this.
-    async fn read(&self, body: Self::Body) -> Result<Vec<u8>, Miss>;
+    /// Reads on in a body; `None` at its end. Only of documents that are rewritten: all else is none of our business.
+    async fn chunk(&self, body: &mut Self::Body) -> Result<Option<Vec<u8>>, Miss>;
 }
 
 /// An object, or the part of it that was asked for.

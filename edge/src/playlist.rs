@@ -1,26 +1,17 @@
-//! Hands the viewer's authority on to everything a playlist links to.
+//! Where the links of a playlist are.
 //!
 //! A playlist is lines ([RFC 8216bis §4.1]): a URI, a tag, a comment or nothing. URIs stand alone on a line or
-//! in certain attributes of certain tags. Those that lead back to the edge get the viewer's query; every other
-//! byte leaves as it came, because a player may know a tag that we do not. So nothing is parsed and printed:
-//! the text is cut into pieces that add up to it, and between two of them the query goes in.
-//!
-//! When in doubt whose host a link leads to, it is left alone: without a query it fails to play, with one it
-//! would give the viewer's authority away.
+//! in certain attributes of certain tags. A player may know a tag that we do not, so nothing is parsed and printed:
+//! a line is searched for the places where the viewer's authority goes in, and every byte of it leaves as it came.
 //!
 //! [RFC 8216bis §4.1]: https://datatracker.ietf.org/doc/html/draft-pantos-hls-rfc8216bis#section-4.1
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use http::Uri;
-use percent_encoding::{percent_decode, percent_decode_str};
+use percent_encoding::percent_decode_str;
 
-use crate::object_key::ObjectKey;
-
-/// The longest playlist that is signed, in bytes of what goes out: it is held whole, next to its source and the
-/// runtime's copies of both, and not alone, in the 128 MB that a Worker has.
-pub const LONGEST: usize = 16 * 1024 * 1024;
+use crate::link::{Joint, Place, Target};
+use crate::rewrite::{LONGEST_LINE, TooLong};
 
 /// The attributes that hold a URI, by tag. All are of RFC 8216bis §4.4 but `EXT-X-IMAGE-STREAM-INF`, which
 /// Roku and Shaka read.
@@ -46,175 +37,75 @@ const PRELOAD: &[u8] = b"com.apple.hls.preload";
 /// Tags whose whole value is a URI: low-latency extensions of hls.js's community and of Twitch.
 const VALUES: [&str; 2] = ["#EXT-X-PREFETCH", "#EXT-X-TWITCH-PREFETCH"];
 
-/// Whether an object is a playlist, by its name: the answer is needed before the object is asked for.
-#[must_use]
-pub fn is_playlist(key: &ObjectKey) -> bool {
-    matches!(&*key.extension(), "m3u8" | "m3u")
-}
+/// The longest link whose variables are substituted, in bytes: no longer URL is served here.
+const LONGEST_LINK: usize = 8192;
 
-/// A playlist too long to be held in memory.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error(
-    "the playlist is longer than {LONGEST} bytes when its links are signed, or its variables substituted"
-)]
-pub struct TooLong;
+/// The most that is remembered of variables, and that stands in for them in all links together, in bytes. A short link
+/// may name a long variable many times.
+const MOST_DEFINED: usize = 256 * 1024;
+const MOST_SUBSTITUTED: usize = 64 * 1024 * 1024;
 
-/// A playlist's place on the web, from which its links lead somewhere.
-#[derive(Debug)]
-pub struct Playlist<'a> {
-    scheme: Scheme,
-    host: Option<Host>,
-    query: &'a str,
-    own_hosts: &'a [Host],
-}
-
-impl<'a> Playlist<'a> {
-    /// The playlist that a viewer asks for as the absolute `uri`; `own_hosts` are as good as the one in it.
-    #[must_use]
-    pub fn at(uri: &'a Uri, own_hosts: &'a [Host]) -> Self {
-        let scheme = if uri.scheme_str() == Some("http") { Scheme::Http } else { Scheme::Https };
-        let host = uri.authority().and_then(|authority| Host::of(authority.as_str().as_bytes(), scheme));
-        Self { scheme, host, query: uri.query().unwrap_or_default(), own_hosts }
-    }
-
-    /// Appends `authority`, a query, to every link in `source` that leads back to the host it came from.
-    ///
-    /// A file that does not begin `#EXTM3U` is no playlist and stays as it is.
-    pub fn sign(&self, source: Vec<u8>, authority: &str) -> Result<Vec<u8>, TooLong> {
-        let after_mark = source.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&source);
-        if authority.is_empty() || !after_mark.trim_ascii_start().starts_with(b"#EXTM3U") {
-            return Ok(source);
-        }
-        let mark = source.len() - after_mark.len();
-        let links = after_mark.split(|&byte| byte == b'\n').filter(|line| !line.starts_with(b"#")).count();
-        let room = source.len() + (links + 16) * (authority.len() + 1);
-        let mut signer = Signer {
-            playlist: self,
-            authority: authority.as_bytes(),
-            variables: BTreeMap::new(),
-            substituted: 0,
-            out: Vec::with_capacity(room.min(LONGEST)),
-        };
-        signer.copy(source.get(..mark).unwrap_or_default());
-        for line in after_mark.split_inclusive(|&byte| byte == b'\n') {
-            signer.line(line);
-            if signer.out.len().max(signer.substituted) > LONGEST {
-                return Err(TooLong);
-            }
-        }
-        Ok(signer.out)
-    }
-
-    /// Whether `uri` leads to the host that this playlist came from. It has no fragment, and `unknown` is where
-    /// in it something stands that only the player knows.
-    ///
-    /// Where the two standards for URLs disagree on whose host it is (backslashes, tabs, missing slashes), it
-    /// is not ours.
-    fn owns(&self, uri: &[u8], unknown: Option<usize>) -> bool {
-        let certain = |offset: usize| unknown.is_none_or(|at| offset < at);
-        let at = |offset: usize| uri.get(offset).copied().unwrap_or_default();
-        let slash = |offset: usize| matches!(at(offset), b'/' | b'\\');
-
-        let start = uri.iter().take_while(|&&byte| byte <= b' ').count();
-        let literal = uri.get(start..).unwrap_or_default();
-        if literal.iter().any(|byte| matches!(byte, b'\t' | b'\n' | b'\r')) || begins_blank(literal) {
-            return false;
-        }
-        let (scheme, rest) = match uri.get(start..).map(Scheme::split) {
-            Some((scheme, length)) if length > 0 && certain(start + length - 1) => match scheme {
-                Some(scheme) => (Some(scheme), start + length),
-                None => return false,
-            },
-            _ => (None, start),
-        };
-        if scheme.is_none() {
-            // `http{$variable}` and `/{$variable}` may yet lead anywhere; `segment-{$variable}` may not.
-            let literal = unknown.and_then(|end| uri.get(start..end)).map(<[u8]>::to_ascii_lowercase);
-            let open =
-                literal.is_some_and(|text| b"https:".starts_with(&text) || matches!(&*text, b"/" | b"\\"));
-            if open || !certain(start) {
-                return false;
-            }
-        }
-        if !(slash(rest) && slash(rest + 1)) {
-            return scheme.is_none();
-        }
-        if (at(rest), at(rest + 1)) != (b'/', b'/') || slash(rest + 2) {
-            return false;
-        }
-        let scheme = scheme.unwrap_or(self.scheme);
-        let authority = uri.get(rest + 2..).unwrap_or_default();
-        let length = authority.iter().take_while(|byte| !matches!(byte, b'/' | b'?')).count();
-        // What follows a host only in part certain may go on with it: `//ours{$variable}` as `//ours.theirs`.
-        let whole = unknown.is_none() || (length < authority.len() && certain(rest + 2 + length));
-        let host = authority.get(..length).and_then(|authority| Host::of(authority, scheme));
-        let mut ours = self.host.iter().chain(self.own_hosts);
-        whole && host.is_some_and(|host| ours.any(|own| *own == host))
-    }
-}
-
-/// The playlist on its way out.
-struct Signer<'a> {
-    playlist: &'a Playlist<'a>,
-    authority: &'a [u8],
+/// What is known of a playlist from the lines before.
+#[derive(Debug, Default)]
+pub(crate) struct Playlist {
     /// What `EXT-X-DEFINE` defined; `None` for a value that only the player knows.
     variables: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-    /// The bytes of all values that stood in for a variable so far: a short link may name a long one many times.
+    defined: usize,
     substituted: usize,
-    out: Vec<u8>,
 }
 
-impl Signer<'_> {
-    fn copy(&mut self, bytes: &[u8]) {
-        self.out.extend_from_slice(bytes);
-    }
-
-    fn line(&mut self, line: &[u8]) {
+impl Playlist {
+    /// Finds the joints of a line, which has its line end, if there is one.
+    pub(crate) fn line(&mut self, line: &[u8], place: &Place, joints: &mut Vec<Joint>) -> Result<(), TooLong> {
+        // Most tags have no link, and most of those are these.
+        if line.starts_with(b"#EXTINF") {
+            return Ok(());
+        }
         let text = line.strip_suffix(b"\n").map_or(line, |text| text.strip_suffix(b"\r").unwrap_or(text));
         match text.trim_ascii_start() {
-            [] => self.copy(text),
-            _ if breaks(text.trim_ascii()) => self.copy(text),
-            [b'#', ..] => self.tag(text),
-            _ => self.link(text),
+            [] => Ok(()),
+            [b'#', tag @ ..] if !tag.starts_with(b"EXT") => Ok(()),
+            _ if breaks(text.trim_ascii()) => Ok(()),
+            [b'#', ..] => self.tag(text, place, joints),
+            _ => {
+                joints.extend(self.joint(text, place)?);
+                Ok(())
+            }
         }
-        self.copy(line.get(text.len()..).unwrap_or_default());
     }
 
-    /// Copies a tag, or a comment.
-    fn tag(&mut self, text: &[u8]) {
+    /// Finds the joints of a tag.
+    fn tag(&mut self, text: &[u8], place: &Place, joints: &mut Vec<Joint>) -> Result<(), TooLong> {
         let colon = text.iter().position(|&byte| byte == b':');
         let Some((start, value)) = colon.and_then(|colon| text.split_at_checked(colon + 1)) else {
-            return self.copy(text);
+            return Ok(());
         };
         let name = start.trim_ascii_start().strip_suffix(b":").unwrap_or_default();
         let is = |tag: &str| name == tag.as_bytes();
 
-        self.copy(start);
+        if is("#EXT-X-DEFINE") {
+            return self.define(value, place);
+        }
         if VALUES.into_iter().any(is) {
-            self.link(value);
+            let joint = self.joint(value, place)?;
+            joints.extend(joint.map(|joint| Joint { at: start.len() + joint.at, ..joint }));
         } else if let Some((_, linking)) = ATTRIBUTES.iter().find(|(tag, _)| is(tag)) {
             let preload = is(DATERANGE)
                 && attributes(value).any(|item| item.name == b"CLASS" && item.value == Some(PRELOAD));
-            for Attribute { before, name, value, after } in attributes(value) {
+            for Attribute { at, name, value } in attributes(value) {
                 let links =
                     linking.iter().any(|link| link.as_bytes() == name) || (preload && name == b"X-URI");
-                self.copy(before);
-                match value {
-                    Some(value) if links => self.link(value),
-                    value => self.copy(value.unwrap_or_default()),
+                if let Some(value) = value.filter(|_| links) {
+                    let joint = self.joint(value, place)?;
+                    joints.extend(joint.map(|joint| Joint { at: start.len() + at + joint.at, ..joint }));
                 }
-                self.copy(after);
             }
-        } else {
-            if is("#EXT-X-DEFINE") {
-                self.define(value);
-            }
-            self.copy(value);
         }
+        Ok(())
     }
 
     /// Notes what an `EXT-X-DEFINE` defines. What is defined twice has no certain value.
-    fn define(&mut self, list: &[u8]) {
+    fn define(&mut self, list: &[u8], place: &Place) -> Result<(), TooLong> {
         let only = |name: &[u8]| {
             let mut items = attributes(list).filter(|item| item.name == name);
             items.next().filter(|_| items.next().is_none()).and_then(|item| item.value)
@@ -225,51 +116,32 @@ impl Signer<'_> {
                 (name, Some(value.to_vec()).filter(|_| split_variable(value).is_none()))
             }
             (None, None, Some(name), None) => (name, None),
-            (None, None, None, Some(name)) => (name, query_value(self.playlist.query, name)),
-            _ => return,
+            (None, None, None, Some(name)) => (name, query_value(&place.query, name)),
+            _ => return Ok(()),
         };
+        self.defined += name.len() + value.as_ref().map_or(0, Vec::len);
+        if self.defined > MOST_DEFINED {
+            return Err(TooLong::Variables);
+        }
         self.variables.entry(name.to_vec()).and_modify(|known| *known = None).or_insert(value);
+        Ok(())
     }
 
-    /// Copies a link, with the authority in it if it leads back to us.
-    fn link(&mut self, uri: &[u8]) {
-        let Some((at, joiner)) = self.joint(uri) else { return self.copy(uri) };
-        let (before, after) = uri.split_at_checked(at).unwrap_or((uri, b""));
-        self.copy(before);
-        self.copy(joiner);
-        self.copy(self.authority);
-        self.copy(after);
+    /// Where the authority goes in a link that may have variables.
+    fn joint(&mut self, uri: &[u8], place: &Place) -> Result<Option<Joint>, TooLong> {
+        if !uri.contains(&b'{') {
+            return Ok(place.joint(uri));
+        }
+        let Some(target) = self.expand(uri)? else { return Ok(None) };
+        let literal = uri.get(..target.end).unwrap_or_default();
+        let certain =
+            *literal == *target.text || place.owns(literal, None) || host_is_variable(literal);
+        Ok(place.joint_of(&target).filter(|_| certain))
     }
 
-    /// Where in `uri` the authority goes, and what joins it to what is there; `None` if it does not go there.
-    fn joint(&mut self, uri: &[u8]) -> Option<(usize, &'static [u8])> {
-        let Target { text, unknown, open, end } = self.expand(uri)?;
-        if (text.trim_ascii().is_empty() && unknown.is_none()) || !self.playlist.owns(&text, unknown) {
-            return None;
-        }
-        let literal = uri.get(..end).unwrap_or_default();
-        if *literal != *text && !self.playlist.owns(literal, None) && !host_is_variable(literal) {
-            return None;
-        }
-        // A second `?` is data: what follows it is still the value before it.
-        let joins = |before: &[u8]| {
-            let query = before.iter().position(|&byte| byte == b'?');
-            query.is_some_and(|mark| mark + 1 == before.len() || before.ends_with(b"&"))
-        };
-        if text.strip_suffix(self.authority).is_some_and(joins) {
-            return None;
-        }
-        let joiner: &[u8] = match text.contains(&b'?') {
-            false => b"?",
-            true if joins(&text) && !open => b"",
-            true => b"&",
-        };
-        Some((end, joiner))
-    }
-
-    /// The URI as a player will read it, its fragment apart. `None` if no player could read it, or if a
-    /// variable hides where the fragment begins, or if all that is substituted is more than is held in memory.
-    fn expand<'u>(&mut self, uri: &'u [u8]) -> Option<Target<'u>> {
+    /// The URI as a player will read it, its fragment apart. `None` if no player could read it, if a variable hides
+    /// where the fragment begins, or if nobody would serve it.
+    fn expand<'u>(&mut self, uri: &'u [u8]) -> Result<Option<Target<'u>>, TooLong> {
         let (mut text, mut unknown, mut rest) = (Vec::new(), None, uri);
         let mut latest = None;
         while let Some(Variable { before, name, after }) = split_variable(rest) {
@@ -277,37 +149,69 @@ impl Signer<'_> {
                 break;
             }
             text.extend_from_slice(before);
-            match self.variables.get(name)? {
-                Some(value) if value.starts_with(b"#") => {
+            match self.variables.get(name) {
+                None => return Ok(None),
+                Some(Some(value)) if value.starts_with(b"#") => {
                     let end = uri.len() - rest.len() + before.len();
                     let open = latest == Some(text.len());
-                    return Some(Target { text: text.into(), unknown, open, end });
+                    return Ok(Some(Target { text: text.into(), unknown, open, end }));
                 }
-                Some(value) if value.contains(&b'#') => return None,
-                Some(value) => {
-                    self.substituted += value.len();
-                    if self.substituted > LONGEST {
-                        return None;
-                    }
+                Some(Some(value)) if value.contains(&b'#') => return Ok(None),
+                Some(Some(value)) => {
                     text.extend_from_slice(value);
+                    self.substituted += value.len();
+                    if self.substituted > MOST_SUBSTITUTED {
+                        return Err(TooLong::Variables);
+                    }
+                    if text.len() > LONGEST_LINK {
+                        return Ok(None);
+                    }
                 }
-                None => {
+                Some(None) => {
                     latest = Some(text.len());
                     unknown = unknown.or(latest);
                 }
             }
             rest = after;
         }
-        let length = rest.iter().position(|&byte| byte == b'#').unwrap_or(rest.trim_ascii_end().len());
-        let end = uri.len() - rest.len() + length;
-        let rest = rest.get(..length).unwrap_or_default();
+        let tail = Target::literal(rest);
+        let end = uri.len() - rest.len() + tail.end;
         if text.is_empty() && unknown.is_none() {
-            return Some(Target { text: rest.into(), unknown, open: false, end });
+            return Ok(Some(Target { end, ..tail }));
         }
-        text.extend_from_slice(rest);
+        text.extend_from_slice(&tail.text);
         let open = latest == Some(text.len());
-        Some(Target { text: text.into(), unknown, open, end })
+        Ok(Some(Target { text: text.into(), unknown, open, end }))
     }
+}
+
+/// The lengths of a link and of its line, if a text begins with a link of the commonest kind: one to something in or
+/// below the playlist's own folder, without a query, a fragment, or anything else that has to be thought about. As there
+/// is hardly any other in a long playlist, it is found in one pass.
+pub(crate) fn plain_link(text: &[u8]) -> Option<(usize, usize)> {
+    const PLAIN: [bool; 256] = {
+        let mut plain = [false; 256];
+        let mut byte = 0;
+        while byte < 128 {
+            plain[byte] = (byte as u8).is_ascii_alphanumeric();
+            byte += 1;
+        }
+        let marks = b"-._~!$&'()*+,;=@%/";
+        let mut mark = 0;
+        while mark < marks.len() {
+            plain[marks[mark] as usize] = true;
+            mark += 1;
+        }
+        plain
+    };
+    let length = text.iter().position(|&byte| PLAIN.get(usize::from(byte)) != Some(&true))?;
+    let line = match text.get(length..)? {
+        [b'\n', ..] => length + 1,
+        [b'\r', b'\n', ..] => length + 2,
+        _ => return None,
+    };
+    // With a slash it may lead to another host, and without a letter there is no link.
+    (length > 0 && text.first() != Some(&b'/') && line <= LONGEST_LINE).then_some((length, line))
 }
 
 /// Whether some player ends a line within `text`, at a character that ends none by RFC 8216bis: then it reads
@@ -317,25 +221,6 @@ fn breaks(text: &[u8]) -> bool {
     const WIDE: [&[u8]; 3] = ["\u{85}".as_bytes(), "\u{2028}".as_bytes(), "\u{2029}".as_bytes()];
     text.iter().any(|byte| matches!(byte, b'\r' | 0x0b | 0x0c | 0x1c..=0x1e))
         || !text.is_ascii() && WIDE.iter().any(|end| text.windows(end.len()).any(|window| window == *end))
-}
-
-/// Whether `text` begins with a blank beyond ASCII. JavaScript trims those too, so what looks like a name in a
-/// folder is a URL to its players.
-fn begins_blank(text: &[u8]) -> bool {
-    let first = text.utf8_chunks().next().and_then(|chunk| chunk.valid().chars().next());
-    first.is_some_and(|first| first.is_whitespace() || first == '\u{feff}')
-}
-
-/// Where a link leads, as far as it can be told.
-struct Target<'a> {
-    /// The URI without fragment, its variables substituted; those that only the player knows are left out.
-    text: Cow<'a, [u8]>,
-    /// The offset in `text` of the first one left out.
-    unknown: Option<usize>,
-    /// Whether one is left out at the very end.
-    open: bool,
-    /// The offset in the link, as it is written, at which its fragment, or white space, begins.
-    end: usize,
 }
 
 /// The first `{$name}` in a text.
@@ -379,142 +264,74 @@ fn query_value(query: &str, name: &[u8]) -> Option<Vec<u8>> {
     (!value.contains('+')).then(|| percent_decode_str(value).collect())
 }
 
-/// One item of an attribute list ([RFC 8216bis §4.2]): its four parts, one after the other, are its text.
+/// One item of an attribute list ([RFC 8216bis §4.2]).
 ///
 /// [RFC 8216bis §4.2]: https://datatracker.ietf.org/doc/html/draft-pantos-hls-rfc8216bis#section-4.2
 struct Attribute<'a> {
-    before: &'a [u8],
-    /// Is part of `before`.
+    /// Empty where the list is not well formed.
     name: &'a [u8],
-    /// What stands in quotes. An item without has it all in `before`: a link stands in quotes.
+    /// What stands in quotes, as links do; nothing where there are none.
     value: Option<&'a [u8]>,
-    /// The closing quote, and what stands between it and the next item.
-    after: &'a [u8],
+    /// The value's offset in the list.
+    at: usize,
 }
 
 /// Cuts an attribute list at the commas outside quotes. Blanks around names and values are tolerated: real
 /// lists have them.
-fn attributes(mut list: &[u8]) -> impl Iterator<Item = Attribute<'_>> {
+fn attributes(list: &[u8]) -> impl Iterator<Item = Attribute<'_>> {
+    let mut rest = list;
     std::iter::from_fn(move || {
-        let (item, rest) = next_item(list)?;
-        list = rest;
-        Some(item)
+        let offset = list.len() - rest.len();
+        let (item, after) = next_item(rest)?;
+        rest = after;
+        Some(Attribute { at: offset + item.at, ..item })
     })
 }
 
 fn next_item(list: &[u8]) -> Option<(Attribute<'_>, &[u8])> {
-    let plain = |length: usize| {
-        let (before, rest) = list.split_at_checked(length)?;
-        Some((Attribute { before, name: b"", value: None, after: b"" }, rest))
+    let unquoted = |name, length: usize| {
+        Some((Attribute { name, value: None, at: 0 }, list.get(length..)?))
     };
     let first = list.iter().position(|byte| matches!(byte, b'=' | b',' | b'"'));
     let (name, rest) = match first.and_then(|at| list.split_at_checked(at)) {
         Some((name, [b'=', rest @ ..])) => (name.trim_ascii(), rest),
         // A quoted text where a name should be is passed over together with what it hides.
         Some((_, [b'"', rest @ ..])) => match rest.iter().position(|&byte| byte == b'"') {
-            Some(quote) => return plain(list.len() - rest.len() + quote + 1),
-            None => return plain(list.len()),
+            Some(quote) => return unquoted(b"", list.len() - rest.len() + quote + 1),
+            None => return unquoted(b"", list.len()),
         },
-        Some((before, _)) => return plain(before.len() + 1),
-        None => return if list.is_empty() { None } else { plain(list.len()) },
+        Some((before, _)) => return unquoted(b"", before.len() + 1),
+        None => return if list.is_empty() { None } else { unquoted(b"", list.len()) },
     };
     let [b'"', quoted @ ..] = rest.trim_ascii_start() else {
-        let comma = rest.iter().position(|&byte| byte == b',').map_or(rest.len(), |comma| comma + 1);
-        let (item, rest) = plain(list.len() - rest.len() + comma)?;
-        return Some((Attribute { name, ..item }, rest));
+        return unquoted(name, list.len() - rest.len() + past_comma(rest));
     };
-    let Some(closing) = quoted.iter().position(|&byte| byte == b'"') else { return plain(list.len()) };
+    let Some(closing) = quoted.iter().position(|&byte| byte == b'"') else { return unquoted(b"", list.len()) };
     let (value, after) = quoted.split_at_checked(closing)?;
-    let length = after.iter().position(|&byte| byte == b',').map_or(after.len(), |comma| comma + 1);
-    let (after, rest) = after.split_at_checked(length)?;
-    let before = list.get(..list.len() - quoted.len())?;
-    Some((Attribute { before, name, value: Some(value), after }, rest))
+    let item = Attribute { name, value: Some(value), at: list.len() - quoted.len() };
+    Some((item, after.get(past_comma(after)..)?))
 }
 
-/// The two schemes that authority is carried by.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Scheme {
-    Http,
-    Https,
-}
-
-impl Scheme {
-    /// The scheme that `uri` begins with, if it is one of ours, and the length of any scheme with its colon:
-    /// 0 for a relative reference.
-    fn split(uri: &[u8]) -> (Option<Self>, usize) {
-        let letter = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
-        let length = uri.iter().take_while(|byte| letter(byte)).count();
-        if !uri.first().is_some_and(u8::is_ascii_alphabetic) || uri.get(length) != Some(&b':') {
-            return (None, 0);
-        }
-        let ours = match uri.get(..length).unwrap_or_default().to_ascii_lowercase().as_slice() {
-            b"http" => Some(Self::Http),
-            b"https" => Some(Self::Https),
-            _ => None,
-        };
-        (ours, length + 1)
-    }
-
-    fn port(self) -> u16 {
-        match self {
-            Self::Http => 80,
-            Self::Https => 443,
-        }
-    }
-}
-
-/// A host as hosts are compared: in lower case, percent-decoded, without a final dot, the default port left
-/// out, user info ignored. One that is not ASCII, or that could be read in two ways, is none.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Host {
-    name: Vec<u8>,
-    port: Option<u16>,
-}
-
-impl Host {
-    /// Reads `host` or `host:port`. Without a port it is the host at each scheme's own.
-    #[must_use]
-    pub fn parse(text: &[u8]) -> Option<Self> {
-        let host = Self::of(text, Scheme::Https)?;
-        (!text.contains(&b'@')).then_some(host)
-    }
-
-    fn of(authority: &[u8], scheme: Scheme) -> Option<Self> {
-        let mut parts = authority.rsplit(|&byte| byte == b'@');
-        let host = parts.next()?;
-        if parts.count() > 1 || authority.contains(&b'\\') {
-            return None;
-        }
-        let name_length = match host {
-            [b'[', ..] => host.iter().position(|&byte| byte == b']')? + 1,
-            _ => host.iter().position(|&byte| byte == b':').unwrap_or(host.len()),
-        };
-        let (name, port) = host.split_at_checked(name_length)?;
-        let port = match port {
-            [] | [b':'] => None,
-            [b':', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => {
-                Some(std::str::from_utf8(digits).ok()?.parse().ok()?)
-            }
-            _ => return None,
-        };
-        let name: Vec<u8> = percent_decode(name).map(|byte| byte.to_ascii_lowercase()).collect();
-        let name = name.strip_suffix(b".").unwrap_or(&name);
-        let plain = |byte: &u8| {
-            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b':' | b'[' | b']')
-        };
-        (!name.is_empty() && name.iter().all(plain))
-            .then(|| Self { name: name.to_vec(), port: port.filter(|&port| port != scheme.port()) })
-    }
+fn past_comma(list: &[u8]) -> usize {
+    list.iter().position(|&byte| byte == b',').map_or(list.len(), |comma| comma + 1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rewrite::{Encoding, Kind, Rewriter};
+
+    fn sign_with(uri: &str, authority: &str, playlist: &[u8]) -> Result<Vec<u8>, TooLong> {
+        let place = Place::at(&uri.parse().unwrap(), &[].into(), authority);
+        let mut rewriter = Rewriter::new(Kind::Playlist, place, Encoding::Identity);
+        assert_eq!(rewriter.push(playlist, usize::MAX)?, playlist.len());
+        rewriter.finish()?;
+        Ok(rewriter.take())
+    }
 
     fn sign(playlist: &str) -> String {
-        let uri = "https://v.example/a/b/index.m3u8?q=%3Fv%3D1&host=evil.example&plus=a+b".parse().unwrap();
-        String::from_utf8(Playlist::at(&uri, &[]).sign(playlist.as_bytes().to_vec(), "S=1&K=2").unwrap())
-            .unwrap()
+        let uri = "https://v.example/a/b/index.m3u8?q=%3Fv%3D1&host=evil.example&plus=a+b";
+        String::from_utf8(sign_with(uri, "S=1&K=2", playlist.as_bytes()).unwrap()).unwrap()
     }
 
     /// Signs the one link of a line.
@@ -701,55 +518,6 @@ mod tests {
     }
 
     #[test]
-    fn a_port_belongs_to_the_host() {
-        let uri = "http://127.0.0.1:8787/a/index.m3u8".parse().unwrap();
-        let sign = |link: &str| {
-            let signed =
-                Playlist::at(&uri, &[]).sign(format!("#EXTM3U\n{link}").into_bytes(), "S=1").unwrap();
-            signed.ends_with(b"?S=1")
-        };
-        assert!(sign("http://127.0.0.1:8787/a.ts") && sign("//127.0.0.1:8787/a.ts") && sign("a.ts"));
-        assert!(
-            !sign("http://127.0.0.1/a.ts")
-                && !sign("http://127.0.0.1:8788/a.ts")
-                && !sign("//127.0.0.1/a.ts")
-        );
-    }
-
-    #[test]
-    fn other_hosts_may_be_ours_too() {
-        let uri = "https://v.example/index.m3u8".parse().unwrap();
-        let own = ["cdn.example", "CDN2.example.:8443"].map(|host| Host::parse(host.as_bytes()).unwrap());
-        let sign = |link: &str| {
-            let signed =
-                Playlist::at(&uri, &own).sign(format!("#EXTM3U\n{link}").into_bytes(), "S=1").unwrap();
-            signed.ends_with(b"?S=1")
-        };
-        for ours in [
-            "https://cdn.example/a",
-            "http://cdn.example:80/a",
-            "//cdn2.example:8443/a",
-            "https://v.example/a",
-        ] {
-            assert!(sign(ours), "{ours}");
-        }
-        for theirs in ["https://cdn.example:8443/a", "https://cdn2.example/a", "https://x.cdn.example/a"] {
-            assert!(!sign(theirs), "{theirs}");
-        }
-        for bad in [
-            "",
-            "https://cdn.example",
-            "cdn.example/",
-            "a@cdn.example",
-            "cdn.example:x",
-            "*.example",
-            "é.example",
-        ] {
-            assert_eq!(Host::parse(bad.as_bytes()), None, "{bad}");
-        }
-    }
-
-    #[test]
     fn variables_decide_but_stay() {
         let define = "#EXTM3U\n\
             #EXT-X-DEFINE:NAME=\"dir\",VALUE=\"a/b\"\n\
@@ -828,21 +596,34 @@ mod tests {
 
     #[test]
     fn bytes_need_not_be_text() {
-        let uri = "https://v.example/index.m3u8".parse().unwrap();
-        let sign = |bytes: &[u8]| Playlist::at(&uri, &[]).sign(bytes.to_vec(), "S").unwrap();
+        let sign = |bytes: &[u8]| sign_with("https://v.example/index.m3u8", "S", bytes).unwrap();
         assert_eq!(sign(b"#EXTM3U\n\xff\0.ts\r\r\n#\xfe\n"), b"#EXTM3U\n\xff\0.ts?S\r\r\n#\xfe\n");
         assert_eq!(sign(b"#EXTM3U\na\rb.ts"), b"#EXTM3U\na\rb.ts");
     }
 
     #[test]
-    fn a_playlist_has_a_longest() {
-        let uri = "https://v.example/index.m3u8".parse().unwrap();
-        let source = format!("#EXTM3U\n{}", "a\n".repeat(40_000)).into_bytes();
-        assert_eq!(Playlist::at(&uri, &[]).sign(source, &"S".repeat(1000)), Err(TooLong));
-        for uses in ["{$v}".repeat(40_000), "{$v}\n".repeat(40_000)] {
-            let define = format!("#EXT-X-DEFINE:NAME=\"v\",VALUE=\"{}\"", "a".repeat(1000));
-            let source = format!("#EXTM3U\n{define}\n{uses}").into_bytes();
-            assert_eq!(Playlist::at(&uri, &[]).sign(source, "S"), Err(TooLong));
-        }
+    fn a_line_has_a_longest() {
+        let playlist = |length: usize| format!("#EXTM3U\n{}\na.ts\n", "a".repeat(length));
+        let sign = |playlist: &str| sign_with("https://v.example/index.m3u8", "S", playlist.as_bytes());
+        assert!(sign(&playlist(64_000)).unwrap().ends_with(b"a?S\na.ts?S\n"));
+        assert_eq!(sign(&playlist(66_000)), Err(TooLong::Line));
+        assert_eq!(sign(&format!("#EXTM3U\n{}", "a".repeat(66_000))), Err(TooLong::Line));
+        let other = "a".repeat(200_000);
+        assert_eq!(sign(&other).unwrap(), other.as_bytes());
+    }
+
+    #[test]
+    fn variables_have_their_limits() {
+        let sign = |playlist: String| sign_with("https://v.example/index.m3u8", "S", playlist.as_bytes());
+        let define = |name: usize, length: usize| {
+            format!("#EXT-X-DEFINE:NAME=\"{name}\",VALUE=\"{}\"\n", "a".repeat(length))
+        };
+        // Nobody serves a URL this long.
+        let long = format!("#EXTM3U\n{}{}\n", define(1, 1000), "{$1}".repeat(9));
+        assert_eq!(sign(long.clone()).unwrap(), long.as_bytes());
+        let many = (0..20).map(|name| define(name, 20_000)).collect::<String>();
+        assert_eq!(sign(format!("#EXTM3U\n{many}")), Err(TooLong::Variables));
+        let uses = "{$1}\n".repeat(20_000);
+        assert_eq!(sign(format!("#EXTM3U\n{}{uses}", define(1, 8_000))), Err(TooLong::Variables));
     }
 }

@@ -455,7 +455,7 @@ struct SourceIp {
 /// A JSON object. Where a derived `Deserialize` stands alone, an array of the values, without their names, is as good.
 #[derive(Serialize)]
 #[serde(transparent)]
-struct Object<T>(T);
+pub(crate) struct Object<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

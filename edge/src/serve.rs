@@ -1,10 +1,11 @@
 //! One request, from URL to response.
 
 use std::fmt;
+use std::sync::Arc;
 
 use http::header::{
-    ACCEPT_RANGES, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
-    CONTENT_RANGE, CONTENT_TYPE, COOKIE, ETAG, IF_RANGE, ORIGIN, RANGE, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_ENCODING, ACCEPT_RANGES, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
+    CONTENT_RANGE, CONTENT_TYPE, COOKIE, ETAG, IF_RANGE, ORIGIN, RANGE, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 
@@ -12,15 +13,21 @@ use crate::caching;
 use crate::config::{Config, ConfigError};
 use crate::cors::{self, Origins};
 use crate::crypto::Crypto;
+use crate::document::Document;
+use crate::gzip;
 use crate::key_group::{Denied, Explanation, Grant, Visitor};
+use crate::link::{Host, Place};
 use crate::object_key::{BadPath, ObjectKey};
 use crate::origin::{ByteRange, Metadata, Miss, Object, Origin};
-use crate::playlist::{self, Host, Playlist};
+use crate::rewrite::{Encoding, Kind, Rewriter, TooLong};
 use crate::signed_url::{SignedUrl, Unreadable};
 
 /// The request headers that are read here. A platform need not carry over any other.
-pub const REQUEST_HEADERS: [HeaderName; 6] =
-    [ACCESS_CONTROL_REQUEST_HEADERS, COOKIE, IF_RANGE, ORIGIN, RANGE, EXPLAIN];
+pub const REQUEST_HEADERS: [HeaderName; 7] =
+    [ACCEPT_ENCODING, ACCESS_CONTROL_REQUEST_HEADERS, COOKIE, IF_RANGE, ORIGIN, RANGE, EXPLAIN];
+
+/// The longest document that is held whole, in bytes of what goes out. What is longer leaves in parts.
+const WHOLE: usize = 1024 * 1024;
 
 /// An operator's token, who is told why a request was refused.
 const EXPLAIN: HeaderName = HeaderName::from_static("x-reelgate-explain");
@@ -73,13 +80,13 @@ async fn object<O: Origin>(
     crypto: &impl Crypto,
 ) -> Result<Response<Content<O::Body>>, Refusal> {
     let (grant, remark) = authorise(request, visitor, config, crypto).await?;
-    let mut response = if playlist::is_playlist(grant.key()) {
-        signed_playlist(request, &grant, &config.own_hosts, origin).await?
-    } else if request.method() == Method::HEAD {
-        let metadata = origin.head(&grant).await?;
-        whole(&grant, Object { metadata, body: Content::Nothing })?
-    } else {
-        stream(request.headers(), &grant, origin).await?
+    let mut response = match Kind::of(grant.key()).filter(|_| !grant.authority().is_empty()) {
+        Some(kind) => document(request, &grant, kind, &config.own_hosts, origin).await?,
+        None if request.method() == Method::HEAD => {
+            let metadata = origin.head(&grant).await?;
+            whole(&grant, Object { metadata, body: Content::Nothing })?
+        }
+        None => stream(request.headers(), &grant, origin).await?,
     };
     if let Some(remark) = remark {
         response.extensions_mut().insert(remark);
@@ -146,33 +153,46 @@ fn health<B>(config: Result<&Config, ConfigError>) -> Response<Content<B>> {
     response
 }
 
-/// A playlist is always answered whole: players ask for `Range: bytes=0-` of it, and the range would be of
-/// something else than what they get.
-async fn signed_playlist<O: Origin>(
+/// A document with the viewer's authority in it. It is always answered whole: players ask for `Range: bytes=0-` of
+/// playlists, and the range would be of something else than what they get.
+async fn document<O: Origin>(
     request: &Request<()>,
     grant: &Grant,
-    own_hosts: &[Host],
+    kind: Kind,
+    own_hosts: &Arc<[Host]>,
     origin: &O,
 ) -> Result<Response<Content<O::Body>>, Refusal> {
-    let object = origin.get(grant, None).await?;
-    // Before it is read: it is read into memory.
-    if object.metadata.size > playlist::LONGEST as u64 {
-        return Err(playlist::TooLong.into());
+    let Object { mut metadata, body } = origin.get(grant, None).await?;
+    if let Some(encoding) = metadata.content_encoding {
+        return Err(Miss::Failed(format!("{} is stored as {encoding}; store it as it is", grant.key())).into());
     }
-    if let Some(encoding) = object.metadata.content_encoding {
-        return Err(Miss::Failed(format!(
-            "the playlist is stored as {encoding}; store playlists as they are"
-        ))
-        .into());
-    }
-    let source = origin.read(object.body).await?;
-    let signed = Playlist::at(request.uri(), own_hosts).sign(source, grant.authority())?;
-    let mut metadata = object.metadata;
+    let accepted = request.headers().get(ACCEPT_ENCODING).and_then(|accepted| accepted.to_str().ok());
+    let encoding = if accepted.is_some_and(gzip::is_accepted) { Encoding::Gzip } else { Encoding::Identity };
+    let place = Place::at(request.uri(), own_hosts, grant.authority());
+    let mut document = Document::new(body, Rewriter::new(kind, place, encoding));
+    document.fill(origin, WHOLE).await?;
+
+    let (length, is_other) = (document.is_over().then(|| document.ready()), document.is_other());
+    let content = match length {
+        Some(_) => Content::Bytes(document.take()),
+        None => Content::Document(document),
+    };
     // Its bytes are no longer the object's, so neither is its tag.
-    (metadata.size, metadata.etag) = (signed.len() as u64, None);
-    let mut response = whole(grant, Object { metadata, body: Content::Bytes(signed) })?;
-    response.headers_mut().remove(ACCEPT_RANGES);
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(caching::REWRITTEN));
+    metadata.etag = None;
+    metadata.content_encoding = (encoding == Encoding::Gzip).then(|| "gzip".to_owned());
+    let mut response = whole(grant, Object { metadata, body: content })?;
+    let headers = response.headers_mut();
+    headers.remove(ACCEPT_RANGES);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(caching::REWRITTEN));
+    headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    match length {
+        Some(length) => headers.insert(CONTENT_LENGTH, HeaderValue::from(length)),
+        None => headers.remove(CONTENT_LENGTH),
+    };
+    if is_other && kind == Kind::Playlist {
+        let text = "it does not begin #EXTM3U, and goes out as it is".to_owned();
+        response.extensions_mut().insert(Remark { text, ours: true });
+    }
     Ok(response)
 }
 
@@ -262,8 +282,10 @@ pub enum Content<B> {
     Nothing,
     /// Bytes passed through untouched, never held in memory.
     Stream(B),
-    /// A playlist or a message that we wrote.
+    /// A message, or a document as short as most are.
     Bytes(Vec<u8>),
+    /// A document of any length, part by part.
+    Document(Document<B>),
 }
 
 /// What belongs into the log.
@@ -310,9 +332,9 @@ pub enum Refusal {
     /// The viewer may have it, but the store has not.
     #[error(transparent)]
     Origin(#[from] Miss),
-    /// The store has it, but it cannot be signed.
+    /// The store has it, but authority cannot be handed on by it.
     #[error(transparent)]
-    Playlist(#[from] playlist::TooLong),
+    Document(#[from] TooLong),
     /// The gate itself is not set up.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -334,7 +356,7 @@ impl Refusal {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Origin(Miss::NotFound) => StatusCode::NOT_FOUND,
             Self::Origin(Miss::Range { .. }) => StatusCode::RANGE_NOT_SATISFIABLE,
-            Self::Origin(Miss::Failed(_)) | Self::Playlist(_) => StatusCode::BAD_GATEWAY,
+            Self::Origin(Miss::Failed(_)) | Self::Document(_) => StatusCode::BAD_GATEWAY,
             Self::Config(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -95,3 +95,13 @@ fn matches() {
 fn playlists() {
     holds("playlist", fuzz::playlist);
 }
+
+#[test]
+fn companions() {
+    holds("companion", fuzz::companion);
+}
+
+#[test]
+fn streams() {
+    holds("gzip", fuzz::gzip);
+}

@@ -2,13 +2,16 @@
 //! panics where something does not hold; `edge/tests/corpus.rs` runs them too, without libFuzzer.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::pin::pin;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 
 use edge::crypto::{Crypto, TrustedKey};
-use edge::playlist::{Host, Playlist};
+use edge::gzip::Gzip;
+use edge::link::{Host, Place};
 use edge::policy::{self, Cidr, Dialect, Location, Policy, Resource};
+use edge::rewrite::{Encoding, Kind, Rewriter, TooLong};
 use edge::signed_url::{Hash, SignedUrl};
 use edge::{KeyGroup, ObjectKey, Visitor};
 use http::Uri;
@@ -170,30 +173,114 @@ pub fn matcher(data: &[u8]) {
     assert!(Resource::Any.covers(&location));
 }
 
+const AUTHORITY: &str = "Policy=QQ__&Signature=QQ__&Key-Pair-Id=K1";
+
+/// Rewrites a document that comes in chunks of these sizes, over and over, and leaves in parts of `enough` bytes.
+fn rewrite(
+    kind: Kind,
+    encoding: Encoding,
+    source: &[u8],
+    sizes: &[usize],
+    enough: usize,
+) -> Result<Vec<u8>, TooLong> {
+    static OWN: LazyLock<Arc<[Host]>> = LazyLock::new(|| Host::parse(b"cdn.example").into_iter().collect());
+    let uri = Uri::from_static("https://v.example/a/b/index.m3u8?q=%3Fv%3D1&host=evil.example&plus=a+b");
+    let mut rewriter = Rewriter::new(kind, Place::at(&uri, &OWN, AUTHORITY), encoding);
+    let (mut out, mut rest) = (Vec::new(), source);
+    for size in sizes.iter().copied().cycle() {
+        if rest.is_empty() {
+            break;
+        }
+        let (chunk, later) = rest.split_at(size.clamp(1, rest.len()));
+        let mut read = 0;
+        while read < chunk.len() {
+            read += rewriter.push(&chunk[read..], enough)?;
+            out.extend(rewriter.take());
+        }
+        rest = later;
+    }
+    rewriter.finish()?;
+    out.extend(rewriter.take());
+    Ok(out)
+}
+
+/// A document, however it is cut, comes out the same, packed or not. Returns how it comes out.
+fn rewritten(kind: Kind, source: &[u8]) -> Option<Vec<u8>> {
+    let whole = rewrite(kind, Encoding::Identity, source, &[usize::MAX], usize::MAX);
+    let packed = rewrite(kind, Encoding::Gzip, source, &[usize::MAX], usize::MAX);
+    // Sizes out of the source itself, so that they are as strange as it is.
+    let sizes: Vec<usize> = source.iter().rev().take(16).map(|&byte| usize::from(byte) + 1).collect();
+    for sizes in [&sizes[..], &[1], &[7, 1, 64]].into_iter().filter(|sizes| !sizes.is_empty()) {
+        assert_eq!(rewrite(kind, Encoding::Identity, source, sizes, 1), whole, "cut {sizes:?}");
+        assert_eq!(rewrite(kind, Encoding::Gzip, source, sizes, 100), packed, "packed and cut {sizes:?}");
+    }
+    let whole = whole.ok()?;
+    let mut unpacked = Vec::new();
+    let packed = packed.expect("what is not packed is no longer");
+    flate2::bufread::GzDecoder::new(&packed[..]).read_to_end(&mut unpacked).expect("gzip");
+    assert_eq!(String::from_utf8_lossy(&unpacked), String::from_utf8_lossy(&whole));
+    Some(whole)
+}
+
 /// A playlist: without the authority it is what it was, it gets it once, and only to hosts that are ours by another
 /// reader of URLs.
 pub fn playlist(data: &[u8]) {
-    const AUTHORITY: &str = "Policy=QQ__&Signature=QQ__&Key-Pair-Id=K1";
-    let uri = Uri::from_static("https://v.example/a/b/index.m3u8?q=%3Fv%3D1&host=evil.example&plus=a+b");
-    let own: Vec<_> = Host::parse(b"cdn.example").into_iter().collect();
-    let sign = |source: Vec<u8>| Playlist::at(&uri, &own).sign(source, AUTHORITY).expect("short");
-
     let mut source = b"#EXTM3U\n".to_vec();
     source.extend_from_slice(data);
-    if find(&source, AUTHORITY.as_bytes()).is_some() {
-        return;
-    }
-    let signed = sign(source.clone());
-    assert_eq!(
-        String::from_utf8_lossy(&without(AUTHORITY.as_bytes(), &signed, &source)),
-        String::from_utf8_lossy(&source)
-    );
-    assert_eq!(String::from_utf8_lossy(&sign(signed.clone())), String::from_utf8_lossy(&signed));
+    let Some(signed) = links(Kind::Playlist, &source) else { return };
     for line in signed.split(|&byte| byte == b'\n') {
         authority_stays_with_us(line, AUTHORITY.as_bytes());
     }
-    let unmarked = sign(data.to_vec());
-    assert!(unmarked == data || find(data, b"#EXTM3U").is_some());
+    let unmarked = rewritten(Kind::Playlist, data);
+    assert!(unmarked.is_none_or(|unmarked| unmarked == data) || find(data, b"#EXTM3U").is_some());
+}
+
+/// A storyboard, and JSON: without the authority they are what they were, and they get it once.
+pub fn companion(data: &[u8]) {
+    let mut cues = b"WEBVTT\n\n00:00.000 --> 00:01.000\n".to_vec();
+    cues.extend_from_slice(data);
+    let _ = links(Kind::Cues, &cues);
+    if let Some(signed) = links(Kind::Json, data) {
+        let before = serde_json::from_slice::<serde_json::Value>(data);
+        let after = serde_json::from_slice::<serde_json::Value>(&signed);
+        assert_eq!(before.is_ok(), after.is_ok(), "JSON is JSON no more");
+    }
+}
+
+/// What becomes of a document that has no authority yet.
+fn links(kind: Kind, source: &[u8]) -> Option<Vec<u8>> {
+    if find(source, AUTHORITY.as_bytes()).is_some() {
+        return None;
+    }
+    let signed = rewritten(kind, source)?;
+    assert_eq!(
+        String::from_utf8_lossy(&without(AUTHORITY.as_bytes(), &signed, source)),
+        String::from_utf8_lossy(source)
+    );
+    let again = rewrite(kind, Encoding::Identity, &signed, &[usize::MAX], usize::MAX);
+    // A line may have become too long.
+    assert!(again.is_err() || again.is_ok_and(|again| again == signed), "twice is not once");
+    Some(signed)
+}
+
+/// What gzip is composed of: the first byte says how long the authority is, and each `\xff` stands for it.
+pub fn gzip(data: &[u8]) {
+    let Some((&length, data)) = data.split_first() else { return };
+    let (authority, text) = data.split_at(usize::from(length).min(data.len()));
+    let (mut gzip, mut plain) = (Gzip::new(authority), Vec::new());
+    let parts: Vec<_> = text.split(|&byte| byte == 0xff).collect();
+    for (i, part) in parts.iter().enumerate() {
+        gzip.text(part);
+        plain.extend_from_slice(part);
+        if i + 1 < parts.len() {
+            gzip.authority();
+            plain.extend_from_slice(authority);
+        }
+    }
+    gzip.finish();
+    let mut unpacked = Vec::new();
+    flate2::bufread::GzDecoder::new(&gzip.take()[..]).read_to_end(&mut unpacked).expect("gzip");
+    assert!(unpacked == plain);
 }
 
 fn find(text: &[u8], part: &[u8]) -> Option<usize> {

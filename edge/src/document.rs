@@ -1,0 +1,71 @@
+//! A document that links to others, read from its origin and rewritten as it is asked for.
+
+use crate::origin::Origin;
+use crate::rewrite::Rewriter;
+use crate::serve::Refusal;
+
+/// How much of what goes out waits at a time, in bytes.
+const READY: usize = 256 * 1024;
+
+/// A document on its way from its origin to a viewer.
+#[derive(Debug)]
+pub struct Document<B> {
+    body: B,
+    /// What has come last from the origin, and how much of it has been read.
+    chunk: Vec<u8>,
+    read: usize,
+    rewriter: Rewriter,
+    over: bool,
+}
+
+impl<B> Document<B> {
+    pub(crate) fn new(body: B, rewriter: Rewriter) -> Self {
+        Self { body, chunk: Vec::new(), read: 0, rewriter, over: false }
+    }
+
+    /// Reads on until `enough` bytes wait to be taken, or the document is over.
+    pub(crate) async fn fill(&mut self, origin: &impl Origin<Body = B>, enough: usize) -> Result<(), Refusal> {
+        while !self.over && self.rewriter.ready() < enough {
+            match self.chunk.get(self.read..) {
+                Some(rest) if !rest.is_empty() => self.read += self.rewriter.push(rest, enough)?,
+                _ => match origin.chunk(&mut self.body).await? {
+                    Some(chunk) => (self.chunk, self.read) = (chunk, 0),
+                    None => {
+                        self.rewriter.finish()?;
+                        self.over = true;
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what waits.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        self.rewriter.take()
+    }
+
+    /// How many bytes wait.
+    pub(crate) fn ready(&self) -> usize {
+        self.rewriter.ready()
+    }
+
+    /// Whether all of it has been read.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Whether it is something else than its name says, as far as it has been read.
+    pub(crate) fn is_other(&self) -> bool {
+        self.rewriter.is_other()
+    }
+
+    /// The next part of what goes out, of some hundred kilobytes; nothing at the end. It is asked for of the origin that
+    /// the document came from.
+    pub async fn next(&mut self, origin: &impl Origin<Body = B>) -> Result<Option<Vec<u8>>, Refusal> {
+        if self.rewriter.ready() == 0 {
+            self.fill(origin, READY).await?;
+        }
+        Ok(Some(self.take()).filter(|part| !part.is_empty()))
+    }
+}
