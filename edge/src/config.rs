@@ -7,9 +7,10 @@ use subtle::ConstantTimeEq;
 
 use crate::cors::Origins;
 use crate::key_group::KeyGroup;
-use crate::object_key::ObjectKey;
 use crate::link::Host;
+use crate::object_key::ObjectKey;
 use crate::policy::{Dialect, glob};
+use crate::ticket::Tickets;
 
 /// A configuration that can be served by.
 #[derive(Debug)]
@@ -24,14 +25,16 @@ pub struct Config {
     pub own_hosts: Arc<[Host]>,
     /// Patterns of the paths that need no signature.
     public_paths: Vec<String>,
+    /// How sessions are carried on, if they are.
+    pub tickets: Option<Tickets>,
     explain_token: Option<String>,
 }
 
 /// The parameters that players are known to add: those of CTA-5004, and the directives of RFC 8216bis.
 const PLAYERS: &str = "CMCD*,_HLS_*";
 
-/// Settings that later versions know. To ignore one would be to run otherwise than somebody believes.
-const NOT_YET: [&str; 2] = ["TICKET_SECRET", "TICKET_SECONDS"];
+/// The longest that a ticket may outlive its policy, in seconds: a year.
+const LONGEST_OUTLIVING: u64 = 366 * 24 * 3600;
 
 impl Config {
     /// Reads the settings, each by its name; `setting` says `None` for what is not set.
@@ -75,11 +78,7 @@ impl Config {
         if let Some(origin) = settings.text("ORIGIN").filter(|origin| origin != "r2") {
             settings.wrong("ORIGIN", &format!("is {origin:?}; this version serves \"r2\" only"));
         }
-        for name in NOT_YET {
-            if settings.text(name).is_some() {
-                settings.wrong(name, "is set, and this version knows nothing of it; unset it");
-            }
-        }
+        let tickets = settings.tickets();
         let explain_token = settings.text("EXPLAIN_TOKEN");
         if explain_token.as_ref().is_some_and(|token| token.len() < 16) {
             settings.wrong("EXPLAIN_TOKEN", "is too short to be a secret; it takes 16 characters");
@@ -87,7 +86,7 @@ impl Config {
         match keys {
             Ok(keys) if settings.problems.is_empty() => {
                 let own_hosts = own_hosts.into();
-                Ok(Self { keys, dialect, origins, own_hosts, public_paths, explain_token })
+                Ok(Self { keys, dialect, origins, own_hosts, public_paths, tickets, explain_token })
             }
             _ => Err(ConfigError(settings.problems)),
         }
@@ -134,6 +133,29 @@ impl<F: Fn(&str) -> Option<String>> Settings<F> {
         }
     }
 
+    fn tickets(&mut self) -> Option<Tickets> {
+        let outlives = match self.text("TICKET_SECONDS").map(|text| text.parse()) {
+            None => 0,
+            Some(Ok(seconds)) if seconds <= LONGEST_OUTLIVING => seconds,
+            Some(_) => {
+                self.wrong("TICKET_SECONDS", "is no number of seconds, of a year at most");
+                0
+            }
+        };
+        let folders = self.switch("TICKET_FOLDERS");
+        let Some(secrets) = self.text("TICKET_SECRET") else {
+            for name in ["TICKET_SECONDS", "TICKET_FOLDERS"] {
+                if self.text(name).is_some() {
+                    self.wrong(name, "is of no use without TICKET_SECRET");
+                }
+            }
+            return None;
+        };
+        Tickets::parse(&secrets, outlives, folders)
+            .map_err(|problem| self.wrong("TICKET_SECRET", problem))
+            .ok()
+    }
+
     fn list<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, &'static str>) -> Vec<T> {
         let mut items = Vec::new();
         for item in list(&self.text(name).unwrap_or_default()) {
@@ -170,6 +192,7 @@ mod tests {
                 "CORS_ORIGINS" => "https://school.example,school.example,https://school.example/",
                 "ORIGIN" => "s3",
                 "TICKET_SECRET" => "secret",
+                "TICKET_SECONDS" => "1h",
                 "EXPLAIN_TOKEN" => "short",
                 _ => return None,
             };
@@ -179,12 +202,18 @@ mod tests {
         let begin = |start: &str| problems.iter().filter(|problem| problem.starts_with(start)).count();
         assert_eq!(begin("TRUSTED_KEYS key "), 2);
         assert_eq!(begin("CORS_ORIGINS "), 2);
-        for name in
-            ["STRICT_AWS ", "OWN_HOSTS ", "PUBLIC_PATHS ", "ORIGIN ", "TICKET_SECRET ", "EXPLAIN_TOKEN "]
-        {
+        for name in [
+            "STRICT_AWS ",
+            "OWN_HOSTS ",
+            "PUBLIC_PATHS ",
+            "ORIGIN ",
+            "TICKET_SECRET ",
+            "TICKET_SECONDS ",
+            "EXPLAIN_TOKEN ",
+        ] {
             assert_eq!(begin(name), 1, "{name} {problems:?}");
         }
-        assert_eq!(problems.len(), 10, "{problems:?}");
+        assert_eq!(problems.len(), 11, "{problems:?}");
     }
 
     #[test]

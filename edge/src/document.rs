@@ -24,7 +24,11 @@ impl<B> Document<B> {
     }
 
     /// Reads on until `enough` bytes wait to be taken, or the document is over.
-    pub(crate) async fn fill(&mut self, origin: &impl Origin<Body = B>, enough: usize) -> Result<(), Refusal> {
+    pub(crate) async fn fill(
+        &mut self,
+        origin: &impl Origin<Body = B>,
+        enough: usize,
+    ) -> Result<(), Refusal> {
         while !self.over && self.rewriter.ready() < enough {
             match self.chunk.get(self.read..) {
                 Some(rest) if !rest.is_empty() => self.read += self.rewriter.push(rest, enough)?,

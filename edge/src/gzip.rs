@@ -245,7 +245,9 @@ pub fn is_accepted(accept_encoding: &str) -> bool {
         accept_encoding.split(',').find_map(|item| {
             let (name, parameters) = item.split_once(';').unwrap_or((item, ""));
             let weight = match parameters.trim().split_once('=') {
-                Some((name, weight)) if name.trim().eq_ignore_ascii_case("q") => weight.trim().parse().ok()?,
+                Some((name, weight)) if name.trim().eq_ignore_ascii_case("q") => {
+                    weight.trim().parse().ok()?
+                }
                 _ => 1.0,
             };
             name.trim().eq_ignore_ascii_case(coding).then_some(weight)
@@ -288,7 +290,11 @@ const LITERALS: [(u16, u32); 256] = {
 };
 
 /// The codes of lengths, by the length less [`SHORTEST`], with the bits that follow them (§3.2.5).
-#[expect(clippy::indexing_slicing, clippy::cast_lossless, reason = "it is done by the compiler, which has no traits")]
+#[expect(
+    clippy::indexing_slicing,
+    clippy::cast_lossless,
+    reason = "it is done by the compiler, which has no traits"
+)]
 const LENGTHS: [(u16, u32); LONGEST - SHORTEST + 1] = {
     let mut codes = [(0, 0); LONGEST - SHORTEST + 1];
     let (mut symbol, mut length) = (257, 0);
@@ -553,9 +559,17 @@ mod tests {
         ] {
             assert!(is_accepted(accepting), "{accepting}");
         }
-        for refusing in
-            ["", "identity", "br", "gzip;q=0", "*;q=0", "gzip;q=0, *", "identity, gzip;q=0.5", "gzip;q=x", "gzipped"]
-        {
+        for refusing in [
+            "",
+            "identity",
+            "br",
+            "gzip;q=0",
+            "*;q=0",
+            "gzip;q=0, *",
+            "identity, gzip;q=0.5",
+            "gzip;q=x",
+            "gzipped",
+        ] {
             assert!(!is_accepted(refusing), "{refusing}");
         }
     }

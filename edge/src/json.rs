@@ -154,7 +154,8 @@ mod tests {
             r#"{"ASSETS":[{"URI":"https:\/\/theirs.example/a"},{"URI":"a\nb"},{"URI":null},{"URI":""},{"URI":["a"]}]}"#,
         ] {
             let bare = document.replace("&@", "").replace('@', "");
-            let signed = document.replace("1\\u0026y@", "1\\u0026y&S=1").replace("&@", "&S=1").replace('@', "?S=1");
+            let signed =
+                document.replace("1\\u0026y@", "1\\u0026y&S=1").replace("&@", "&S=1").replace('@', "?S=1");
             assert_eq!(sign(&bare), signed);
         }
     }

@@ -155,8 +155,8 @@ pub struct Visitor {
     pub address: Option<IpAddr>,
 }
 
-/// Proof that a request was allowed. Only [`KeyGroup::verify`] and `Grant::public` make one, so code that needs
-/// a `Grant` cannot run for a viewer who has none.
+/// Proof that a request was allowed. Only [`KeyGroup::verify`], `Tickets::open` and `Grant::public` make one, so code
+/// that needs a `Grant` cannot run for a viewer who has none.
 #[derive(Debug)]
 pub struct Grant {
     key: ObjectKey,
@@ -167,6 +167,16 @@ impl Grant {
     /// For what the operator says is for everybody.
     pub(crate) fn public(key: ObjectKey) -> Self {
         Self { key, authority: String::new() }
+    }
+
+    /// For who has a ticket that is good for it.
+    pub(crate) fn by_ticket(key: ObjectKey, authority: String) -> Self {
+        Self { key, authority }
+    }
+
+    /// The same, with something else to hand on.
+    pub(crate) fn handing_on(self, authority: String) -> Self {
+        Self { authority, ..self }
     }
 
     /// The object that was granted.
@@ -189,8 +199,11 @@ pub enum Denied {
     /// The signature does not match the policy.
     #[error("the signature does not match the policy")]
     BadSignature,
-    /// The policy has expired.
-    #[error("the policy has expired")]
+    /// The ticket is not one of ours, or was made for another host, path or address.
+    #[error("the ticket is not ours, or for another host, path or address")]
+    BadTicket,
+    /// The policy, or the ticket, has expired.
+    #[error("it has expired")]
     Expired,
     /// It is signed by way of SHA-1, which the operator forbids.
     #[error("it is signed by way of SHA-1, which FORBID_SHA1 forbids")]
@@ -242,6 +255,7 @@ impl Denied {
             Self::SignatureUnreadable => ("MalformedSignature", "Could not unencode Signature"),
             Self::PolicyUnreadable(_) | Self::Repeated(_) => ("MalformedPolicy", "Malformed Policy"),
             Self::BadSignature
+            | Self::BadTicket
             | Self::Expired
             | Self::ForbiddenHash
             | Self::NotYet

@@ -45,6 +45,7 @@ pub mod policy;
 pub mod rewrite;
 pub mod serve;
 pub mod signed_url;
+pub mod ticket;
 mod verified;
 mod webvtt;
 

@@ -56,7 +56,12 @@ pub(crate) struct Playlist {
 
 impl Playlist {
     /// Finds the joints of a line, which has its line end, if there is one.
-    pub(crate) fn line(&mut self, line: &[u8], place: &Place, joints: &mut Vec<Joint>) -> Result<(), TooLong> {
+    pub(crate) fn line(
+        &mut self,
+        line: &[u8],
+        place: &Place,
+        joints: &mut Vec<Joint>,
+    ) -> Result<(), TooLong> {
         // Most tags have no link, and most of those are these.
         if line.starts_with(b"#EXTINF") {
             return Ok(());
@@ -134,8 +139,7 @@ impl Playlist {
         }
         let Some(target) = self.expand(uri)? else { return Ok(None) };
         let literal = uri.get(..target.end).unwrap_or_default();
-        let certain =
-            *literal == *target.text || place.owns(literal, None) || host_is_variable(literal);
+        let certain = *literal == *target.text || place.owns(literal, None) || host_is_variable(literal);
         Ok(place.joint_of(&target).filter(|_| certain))
     }
 
@@ -289,9 +293,7 @@ fn attributes(list: &[u8]) -> impl Iterator<Item = Attribute<'_>> {
 }
 
 fn next_item(list: &[u8]) -> Option<(Attribute<'_>, &[u8])> {
-    let unquoted = |name, length: usize| {
-        Some((Attribute { name, value: None, at: 0 }, list.get(length..)?))
-    };
+    let unquoted = |name, length: usize| Some((Attribute { name, value: None, at: 0 }, list.get(length..)?));
     let first = list.iter().position(|byte| matches!(byte, b'=' | b',' | b'"'));
     let (name, rest) = match first.and_then(|at| list.split_at_checked(at)) {
         Some((name, [b'=', rest @ ..])) => (name.trim_ascii(), rest),
@@ -306,7 +308,9 @@ fn next_item(list: &[u8]) -> Option<(Attribute<'_>, &[u8])> {
     let [b'"', quoted @ ..] = rest.trim_ascii_start() else {
         return unquoted(name, list.len() - rest.len() + past_comma(rest));
     };
-    let Some(closing) = quoted.iter().position(|&byte| byte == b'"') else { return unquoted(b"", list.len()) };
+    let Some(closing) = quoted.iter().position(|&byte| byte == b'"') else {
+        return unquoted(b"", list.len());
+    };
     let (value, after) = quoted.split_at_checked(closing)?;
     let item = Attribute { name, value: Some(value), at: list.len() - quoted.len() };
     Some((item, after.get(past_comma(after)..)?))

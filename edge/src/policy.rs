@@ -174,6 +174,21 @@ impl Resource {
         self.mismatch(url).is_none()
     }
 
+    /// What the paths of all URLs begin with that are opened, of hosts that are; `None` if that is not all that there is
+    /// to it.
+    #[must_use]
+    pub fn path_prefix(&self) -> Option<&str> {
+        match self {
+            Self::Exactly(_) => None,
+            Self::Any => Some("/"),
+            Self::Pattern(pattern) if pattern == "*" => Some("/"),
+            Self::Pattern(pattern) => {
+                let (_, _, target) = sections(pattern)?;
+                target.strip_suffix('*').filter(|prefix| !prefix.contains(['*', '?', '\\']))
+            }
+        }
+    }
+
     /// The first section of the resource that is not `url`'s; `None` if it is opened.
     #[must_use]
     pub fn mismatch(&self, url: &Location<'_>) -> Option<Section> {
@@ -234,18 +249,23 @@ impl std::fmt::Display for Location<'_> {
     }
 }
 
-fn pattern_mismatch(pattern: &str, url: &Location<'_>) -> Option<Section> {
+/// Protocol, domain, and path with query, of a pattern that has them.
+fn sections(pattern: &str) -> Option<(&str, &str, &str)> {
     let (protocol, rest) = match pattern.split_once("://") {
         Some((protocol, rest)) if !protocol.contains(['/', '.']) => (protocol, rest),
         // Only a leading wildcard stands for the protocol too; `/v/*` is of the RTMP days and means nothing here.
         _ if pattern.starts_with('*') => ("*", pattern),
-        _ => return Some(Section::Protocol),
+        _ => return None,
     };
-    let (domain, target) = match rest.find('/') {
-        Some(slash) => rest.split_at(slash),
-        None if rest.ends_with('*') => (rest, "/*"),
-        None => (rest, "/"),
-    };
+    Some(match rest.find('/').and_then(|slash| rest.split_at_checked(slash)) {
+        Some((domain, target)) => (protocol, domain, target),
+        None if rest.ends_with('*') => (protocol, rest, "/*"),
+        None => (protocol, rest, "/"),
+    })
+}
+
+fn pattern_mismatch(pattern: &str, url: &Location<'_>) -> Option<Section> {
+    let Some((protocol, domain, target)) = sections(pattern) else { return Some(Section::Protocol) };
     let same = |pattern: &str, text: &str| glob(&pattern.to_ascii_lowercase(), &text.to_ascii_lowercase());
     if !same(protocol, url.scheme) {
         Some(Section::Protocol)
@@ -301,7 +321,7 @@ pub(crate) fn glob(pattern: &str, text: &str) -> bool {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Cidr {
     network: IpAddr,
-    prefix: u32,
+    prefix: u8,
 }
 
 impl Cidr {
@@ -322,11 +342,19 @@ impl Cidr {
         (prefix <= widest).then_some(Self { network, prefix })
     }
 
+    /// How many bits of an address have to be the network's.
+    #[must_use]
+    pub fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
     /// Whether it lets in who comes from `address`, if that is known. An IPv4 address in IPv6's clothes counts
     /// as what it is.
     #[must_use]
     pub fn admits(&self, address: Option<IpAddr>) -> bool {
-        let same = |difference: u128, bits: u32| difference.checked_shr(bits - self.prefix).unwrap_or(0) == 0;
+        let same = |difference: u128, bits: u32| {
+            difference.checked_shr(bits - u32::from(self.prefix)).unwrap_or(0) == 0
+        };
         match (self.network, address.map(|address| address.to_canonical())) {
             (IpAddr::V4(network), Some(IpAddr::V4(address))) => {
                 same(u128::from(network.to_bits() ^ address.to_bits()), 32)

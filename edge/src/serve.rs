@@ -4,10 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::header::{
-    ACCEPT_ENCODING, ACCEPT_RANGES, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
-    CONTENT_RANGE, CONTENT_TYPE, COOKIE, ETAG, IF_RANGE, ORIGIN, RANGE, VARY, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_ENCODING, ACCEPT_RANGES, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, CACHE_CONTROL, CONTENT_ENCODING,
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE, ETAG, IF_RANGE, ORIGIN, RANGE, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use serde::Serialize;
 
 use crate::caching;
 use crate::config::{Config, ConfigError};
@@ -15,12 +17,13 @@ use crate::cors::{self, Origins};
 use crate::crypto::Crypto;
 use crate::document::Document;
 use crate::gzip;
-use crate::key_group::{Denied, Explanation, Grant, Visitor};
+use crate::key_group::{self, Denied, Grant, Visitor};
 use crate::link::{Host, Place};
 use crate::object_key::{BadPath, ObjectKey};
 use crate::origin::{ByteRange, Metadata, Miss, Object, Origin};
 use crate::rewrite::{Encoding, Kind, Rewriter, TooLong};
 use crate::signed_url::{SignedUrl, Unreadable};
+use crate::ticket::{self, Ticket, Tickets};
 
 /// The request headers that are read here. A platform need not carry over any other.
 pub const REQUEST_HEADERS: [HeaderName; 7] =
@@ -102,33 +105,69 @@ async fn authorise(
     crypto: &impl Crypto,
 ) -> Result<(Grant, Option<Remark>), Refusal> {
     let key = ObjectKey::parse(request.uri().path())?;
-    let cookies = cookies(request.headers());
+    let (uri, is_public) = (request.uri(), || config.is_public(&key));
     let token = request.headers().get(EXPLAIN).map(HeaderValue::as_bytes);
     let to_operator = token.is_some_and(|token| config.explains_to(token));
-    let url = match SignedUrl::parse(request.uri(), cookies.as_deref(), &config.dialect) {
-        Ok(url) => url,
-        Err(_) if config.is_public(&key) => return Ok((Grant::public(key), None)),
-        Err(Unreadable { reason, signer }) => {
-            return Err(Denial { reason, signer, to_operator, explanation: None }.into());
+    let denial = |reason, signer, explanation| Denial { reason, signer, to_operator, explanation };
+    let denied = match (credentials(request, config), &config.tickets) {
+        (Ok(Credentials::Signature(url)), tickets) => {
+            match config.keys.verify(key.clone(), &url, visitor, &config.dialect, crypto).await {
+                Ok(grant) => {
+                    let remark = tolerance(&url);
+                    return Ok(match tickets.as_ref().filter(|_| Kind::of(&key).is_some()) {
+                        Some(tickets) => (tickets.exchange(grant, &url, uri, visitor), remark),
+                        None => (grant, remark),
+                    });
+                }
+                Err(reason) => {
+                    let explanation = if to_operator && !is_public() {
+                        Some(Explanation::Signature(config.keys.explain(&url, visitor, crypto).await.into()))
+                    } else {
+                        None
+                    };
+                    denial(reason, Some(url.signer()), explanation)
+                }
+            }
         }
+        (Ok(Credentials::Ticket(ticket)), Some(tickets)) => {
+            match tickets.open(key.clone(), &ticket, uri, visitor) {
+                Ok(grant) => return Ok((grant, None)),
+                Err(reason) => {
+                    let explanation = tickets.explain(&ticket, uri, visitor).filter(|_| to_operator);
+                    denial(reason, Some(ticket.signer()), explanation.map(Explanation::Ticket))
+                }
+            }
+        }
+        (Ok(Credentials::Ticket(_)), None) => denial(Denied::Unsigned, None, None),
+        (Err(Unreadable { reason, signer }), _) => denial(reason, signer, None),
     };
-    match config.keys.verify(key.clone(), &url, visitor, &config.dialect, crypto).await {
-        Ok(grant) if url.tolerated.is_empty() => Ok((grant, None)),
-        Ok(grant) => {
-            let (signer, tolerated) = (url.signer(), url.tolerated.join(", "));
-            let text = format!("signed by {signer}; CloudFront would refuse it for {tolerated}");
-            Ok((grant, Some(Remark { text, ours: false })))
-        }
-        Err(_) if config.is_public(&key) => Ok((Grant::public(key), None)),
-        Err(reason) => {
-            let explanation = if to_operator {
-                Some(Box::new(config.keys.explain(&url, visitor, crypto).await))
-            } else {
-                None
-            };
-            Err(Denial { reason, signer: Some(url.signer()), to_operator, explanation }.into())
-        }
+    if is_public() { Ok((Grant::public(key), None)) } else { Err(denied.into()) }
+}
+
+/// What a request asks to be let in by.
+enum Credentials<'a> {
+    Signature(SignedUrl<'a>),
+    Ticket(Ticket),
+}
+
+/// One signing parameter in the query is enough for no ticket to be looked at, as with cookies, and a ticket is for those.
+fn credentials<'a>(request: &'a Request<()>, config: &Config) -> Result<Credentials<'a>, Unreadable> {
+    let uri = request.uri();
+    let ticket = config.tickets.as_ref().and_then(|_| Tickets::in_query(uri));
+    let cookies = cookies(request.headers()).filter(|_| ticket.is_none());
+    match (SignedUrl::parse(uri, cookies.as_deref(), &config.dialect), ticket) {
+        (Err(Unreadable { reason: Denied::Unsigned, .. }), Some(ticket)) => Ok(Credentials::Ticket(ticket?)),
+        (read, _) => read.map(Credentials::Signature),
     }
+}
+
+/// What is to be said of a signature that CloudFront would not have accepted.
+fn tolerance(url: &SignedUrl<'_>) -> Option<Remark> {
+    (!url.tolerated.is_empty()).then(|| {
+        let (signer, tolerated) = (url.signer(), url.tolerated.join(", "));
+        let text = format!("signed by {signer}; CloudFront would refuse it for {tolerated}");
+        Remark { text, ours: false }
+    })
 }
 
 /// All cookies, in one list as [RFC 6265] has it; a browser may send several over HTTP/2.
@@ -164,7 +203,9 @@ async fn document<O: Origin>(
 ) -> Result<Response<Content<O::Body>>, Refusal> {
     let Object { mut metadata, body } = origin.get(grant, None).await?;
     if let Some(encoding) = metadata.content_encoding {
-        return Err(Miss::Failed(format!("{} is stored as {encoding}; store it as it is", grant.key())).into());
+        return Err(
+            Miss::Failed(format!("{} is stored as {encoding}; store it as it is", grant.key())).into()
+        );
     }
     let accepted = request.headers().get(ACCEPT_ENCODING).and_then(|accepted| accepted.to_str().ok());
     let encoding = if accepted.is_some_and(gzip::is_accepted) { Encoding::Gzip } else { Encoding::Identity };
@@ -307,7 +348,17 @@ pub struct Denial {
     /// Whether it is an operator who asked, and is told.
     pub to_operator: bool,
     /// How every check came out, where there was something to check.
-    pub explanation: Option<Box<Explanation>>,
+    pub explanation: Option<Explanation>,
+}
+
+/// How every check came out.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Explanation {
+    /// Of a signature.
+    Signature(Box<key_group::Explanation>),
+    /// Of a ticket.
+    Ticket(ticket::Explanation),
 }
 
 impl fmt::Display for Denial {
@@ -396,14 +447,14 @@ fn cloudfronts_words(reason: &Denied) -> String {
 }
 
 fn explained(denial: &Denial) -> String {
-    #[derive(serde::Serialize)]
+    #[derive(Serialize)]
     struct Explained<'a> {
         refused: String,
         #[serde(flatten)]
         explanation: Option<&'a Explanation>,
     }
     let explained =
-        Explained { refused: denial.reason.to_string(), explanation: denial.explanation.as_deref() };
+        Explained { refused: denial.reason.to_string(), explanation: denial.explanation.as_ref() };
     // Strings, numbers and addresses: nothing in here can fail to be written.
     serde_json::to_string_pretty(&explained).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! A request's URL and cookies, taken apart into what was signed, who signed it, and what is asked for.
 
 use std::borrow::Cow;
-use std::fmt::Write;
+use std::fmt;
 
 use http::Uri;
 use percent_encoding::percent_decode_str;
@@ -120,6 +120,12 @@ impl<'a> SignedUrl<'a> {
         Ok(Self { location, policy, signed, signature, hash, key_pair_id, authority, tolerated })
     }
 
+    /// Which viewing it belongs to.
+    #[must_use]
+    pub fn session(&self) -> Session {
+        Session::of(&self.signature)
+    }
+
     /// Who signed it, for the log: the key pair's id, and enough of the signature's digest to tell one session
     /// from another.
     #[must_use]
@@ -145,16 +151,29 @@ impl From<Denied> for Unreadable {
 
 fn signer(key_pair_id: &str, signature: &[u8]) -> String {
     // What is no id was written by anybody, and may be written to look like a line of the log.
-    let mut text = if is_plain(key_pair_id) {
-        format!("{key_pair_id} ")
+    let session = Session::of(signature);
+    if is_plain(key_pair_id) {
+        format!("{key_pair_id} {session}")
     } else {
-        format!("an id of {} bytes ", key_pair_id.len())
-    };
-    for byte in Sha256::digest(signature).iter().take(6) {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
+        format!("an id of {} bytes {session}", key_pair_id.len())
     }
-    text
+}
+
+/// All that is asked for with one signature, by the beginning of the signature's SHA-256: enough to tell one viewing from
+/// another in the log, where it opens nothing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Session(pub(crate) [u8; 6]);
+
+impl Session {
+    fn of(signature: &[u8]) -> Self {
+        Self(Sha256::digest(signature).first_chunk().copied().unwrap_or_default())
+    }
+}
+
+impl fmt::Display for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
 }
 
 /// What is said to be signed, whoever signed it.

@@ -49,7 +49,8 @@ impl Cues {
 fn is_picture(text: &[u8]) -> bool {
     let end = text.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(text.len());
     let path = text.get(..end).unwrap_or_default().to_ascii_lowercase();
-    !text.iter().any(u8::is_ascii_whitespace) && PICTURES.iter().any(|ending| path.ends_with(ending.as_bytes()))
+    !text.iter().any(u8::is_ascii_whitespace)
+        && PICTURES.iter().any(|ending| path.ends_with(ending.as_bytes()))
 }
 
 #[cfg(test)]
@@ -106,7 +107,9 @@ mod tests {
                 format!("WEBVTT\n\n00:00.000 --> 00:05.000\n{cue}\n\n00:05.000 --> 00:10.000\n2.jpg\n");
             assert_eq!(sign(&captions), captions);
         }
-        for text in ["", "1.jpg", "WEBVTTX\n\n0 --> 1\n1.jpg", "\n0 --> 1\n1.jpg", "WEBVTT\r\r0 --> 1\r1.jpg\r"] {
+        for text in
+            ["", "1.jpg", "WEBVTTX\n\n0 --> 1\n1.jpg", "\n0 --> 1\n1.jpg", "WEBVTT\r\r0 --> 1\r1.jpg\r"]
+        {
             assert_eq!(sign(text), text);
         }
     }

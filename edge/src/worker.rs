@@ -2,16 +2,18 @@
 
 use std::sync::OnceLock;
 
-use http::header::CONTENT_ENCODING;
+use futures_util::{StreamExt, TryStream, stream};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
 use web_sys::Request;
 use worker::js_sys::{JSON, JsString, Reflect};
 use worker::wasm_bindgen::JsValue;
 use worker::{
-    Bucket, Context, Date, EncodeBody, Env, Error, Object as R2Object, Range, Response, ResponseBuilder,
-    Result, console_error, console_log, event,
+    Bucket, ByteStream, Context, Date, EncodeBody, Env, Error, Object as R2Object, ObjectBody, Range,
+    Response, ResponseBuilder, Result, console_error, console_log, event,
 };
 
 use crate::config::{Config, ConfigError};
+use crate::document::Document;
 use crate::key_group::{Grant, Visitor};
 use crate::origin::{ByteRange, Metadata, Miss, Object, Origin};
 use crate::serve::{Content, REQUEST_HEADERS, Remark, malformed, serve};
@@ -36,8 +38,9 @@ async fn fetch(request: Request, env: Env, _: Context) -> Result<Response> {
         (Err(error), _) => (Err(error), None),
         (Ok(_), Err(_)) => (Err(no_bucket()), None),
     };
-    let Ok(http) = carry_over(&request) else { return respond(malformed()) };
-    let response = serve(&http, &visitor, config, &R2(bucket), &WebCrypto).await;
+    let origin = R2(bucket);
+    let Ok(http) = carry_over(&request) else { return respond(malformed(), origin) };
+    let response = serve(&http, &visitor, config, &origin, &WebCrypto).await;
     if let Some(Remark { text, ours }) = response.extensions().get() {
         // The path only: the query is somebody's authority.
         let line = format!("{} {} {}: {text}", response.status().as_u16(), http.method(), http.uri().path());
@@ -47,7 +50,7 @@ async fn fetch(request: Request, env: Env, _: Context) -> Result<Response> {
             console_log!("{line}");
         }
     }
-    respond(response)
+    respond(response, origin)
 }
 
 fn no_bucket() -> ConfigError {
@@ -77,15 +80,28 @@ fn header(request: &Request, name: &str) -> Option<String> {
 fn carry_over(request: &Request) -> std::result::Result<http::Request<()>, http::Error> {
     let mut builder = http::Request::builder().method(&*request.method()).uri(request.url());
     for name in &REQUEST_HEADERS {
-        if let Some(value) = header(request, name.as_str()) {
+        let value = match *name {
+            ACCEPT_ENCODING => accepted_encoding(request),
+            _ => header(request, name.as_str()),
+        };
+        if let Some(value) = value {
             builder = builder.header(name, value);
         }
     }
     builder.body(())
 }
 
+/// What the viewer accepts. The header that reaches a Worker is [Cloudflare's own]; what was sent is beside it.
+///
+/// [Cloudflare's own]: https://developers.cloudflare.com/workers/runtime-apis/request/#incomingrequestcfproperties
+fn accepted_encoding(request: &Request) -> Option<String> {
+    let cf = Reflect::get(request, &"cf".into()).ok().filter(|cf| cf.is_object());
+    let sent = cf.and_then(|cf| Reflect::get(&cf, &"clientAcceptEncoding".into()).ok());
+    sent.and_then(|sent| sent.as_string()).or_else(|| header(request, ACCEPT_ENCODING.as_str()))
+}
+
 /// Gives the runtime R2's own stream, so that a segment's bytes never pass through WebAssembly.
-fn respond(response: http::Response<Content<R2Object>>) -> Result<Response> {
+fn respond(response: http::Response<Content<Body>>, origin: R2) -> Result<Response> {
     let (head, content) = response.into_parts();
     let mut builder = ResponseBuilder::new().with_status(head.status.as_u16());
     if head.headers.contains_key(CONTENT_ENCODING) {
@@ -96,12 +112,24 @@ fn respond(response: http::Response<Content<R2Object>>) -> Result<Response> {
         builder = builder.with_header(name.as_str(), ascii(value)?)?;
     }
     Ok(match content {
-        Content::Nothing => builder.empty(),
         Content::Bytes(bytes) => builder.fixed(bytes),
-        Content::Stream(object) => match object.body() {
-            Some(body) => builder.body(body.response_body()?),
-            None => return Err(Error::RustError("the object came without a body".to_owned())),
-        },
+        Content::Stream(Body::Untouched(object)) => builder.body(bytes_of(&object)?.response_body()?),
+        Content::Document(document) => builder.from_stream(parts(document, origin))?,
+        Content::Nothing | Content::Stream(_) => builder.empty(),
+    })
+}
+
+/// A document's parts, made as the runtime asks for them.
+fn parts(document: Document<Body>, origin: R2) -> impl TryStream<Ok = Vec<u8>, Error = Error> {
+    stream::try_unfold((document, origin), async |(mut document, origin)| {
+        match document.next(&origin).await {
+            Ok(part) => Ok(part.map(|part| (part, (document, origin)))),
+            // The answer has begun, so all that can be done is to break it off.
+            Err(refusal) => {
+                console_error!("broken off: {refusal}");
+                Err(Error::RustError(refusal.to_string()))
+            }
+        }
     })
 }
 
@@ -120,20 +148,16 @@ impl R2 {
 }
 
 impl Origin for R2 {
-    type Body = R2Object;
+    type Body = Body;
 
-    async fn get(
-        &self,
-        grant: &Grant,
-        range: Option<ByteRange>,
-    ) -> std::result::Result<Object<R2Object>, Miss> {
+    async fn get(&self, grant: &Grant, range: Option<ByteRange>) -> std::result::Result<Object<Body>, Miss> {
         let get = self.bucket()?.get(r2_key(grant)?);
         let get = match range {
             Some(range) => get.range(r2_range(range)),
             None => get,
         };
         match get.execute().await {
-            Ok(Some(object)) => Ok(Object { metadata: metadata(&object), body: object }),
+            Ok(Some(object)) => Ok(Object { metadata: metadata(&object), body: Body::Untouched(object) }),
             Ok(None) => Err(Miss::NotFound),
             // R2 fails on a range that is not there, without saying how much is.
             Err(error) => match (range, self.head(grant).await) {
@@ -150,10 +174,39 @@ impl Origin for R2 {
         object.as_ref().map(metadata).ok_or(Miss::NotFound)
     }
 
-    async fn read(&self, object: R2Object) -> std::result::Result<Vec<u8>, Miss> {
-        let body = object.body().ok_or_else(|| Miss::Failed("the object came without a body".to_owned()))?;
-        body.bytes().await.map_err(|error| failed(&error))
+    async fn chunk(&self, body: &mut Body) -> std::result::Result<Option<Vec<u8>>, Miss> {
+        if let Body::Untouched(object) = body {
+            let stored = bytes_of(object).map_err(|error| failed(&error))?;
+            if object.size() <= AT_ONCE {
+                let whole = stored.bytes().await.map_err(|error| failed(&error))?;
+                *body = Body::Read;
+                return Ok(Some(whole));
+            }
+            *body = Body::Stream(stored.stream().map_err(|error| failed(&error))?);
+        }
+        match body {
+            Body::Stream(stream) => stream.next().await.transpose().map_err(|error| failed(&error)),
+            Body::Untouched(_) | Body::Read => Ok(None),
+        }
     }
+}
+
+/// How long an object is, in bytes, that is read as a whole: the runtime brings a stream in small pieces, each of which
+/// costs more than what is in it.
+const AT_ONCE: u64 = 1024 * 1024;
+
+/// The bytes of an object.
+enum Body {
+    /// As R2 has handed them over: the runtime may have them.
+    Untouched(R2Object),
+    /// Being read here.
+    Stream(ByteStream),
+    /// Read here.
+    Read,
+}
+
+fn bytes_of(object: &R2Object) -> Result<ObjectBody<'_>> {
+    object.body().ok_or_else(|| Error::RustError("the object came without a body".to_owned()))
 }
 
 /// R2 takes all spellings of a name for the one in NFC ([Unicode interoperability]). Another spelling is another path
