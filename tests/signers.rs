@@ -121,8 +121,8 @@ impl Origin for Everything {
         Ok(Metadata::default())
     }
 
-    async fn read(&self, (): ()) -> Result<Vec<u8>, Miss> {
-        Ok(Vec::new())
+    async fn chunk(&self, (): &mut ()) -> Result<Option<Vec<u8>>, Miss> {
+        Ok(None)
     }
 }
 

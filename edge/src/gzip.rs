@@ -244,17 +244,23 @@ pub fn is_accepted(accept_encoding: &str) -> bool {
     let weight = |coding: &str| {
         accept_encoding.split(',').find_map(|item| {
             let (name, parameters) = item.split_once(';').unwrap_or((item, ""));
-            let weight = match parameters.trim().split_once('=') {
-                Some((name, weight)) if name.trim().eq_ignore_ascii_case("q") => {
-                    weight.trim().parse().ok()?
-                }
-                _ => 1.0,
-            };
-            name.trim().eq_ignore_ascii_case(coding).then_some(weight)
+            let weight = parameters
+                .trim()
+                .split_once('=')
+                .map_or(Some(1000), |(_, weight)| thousandths(weight.trim()));
+            weight.filter(|_| name.trim().eq_ignore_ascii_case(coding))
         })
     };
-    let gzip: f32 = weight("gzip").or_else(|| weight("x-gzip")).or_else(|| weight("*")).unwrap_or(0.0);
-    gzip > 0.0 && weight("identity").is_none_or(|identity| gzip >= identity)
+    let gzip = weight("gzip").or_else(|| weight("x-gzip")).or_else(|| weight("*")).unwrap_or(0);
+    gzip > 0 && weight("identity").is_none_or(|identity| gzip >= identity)
+}
+
+/// A weight: `1`, or `0.` and up to three digits.
+fn thousandths(weight: &str) -> Option<u32> {
+    let (whole, fraction) = weight.split_once('.').unwrap_or((weight, ""));
+    let digits = format!("{fraction:0<3}");
+    let digits = Some(digits).filter(|digits| digits.len() == 3)?.parse::<u32>().ok()?;
+    Some(1000 * whole.parse::<u32>().ok().filter(|&whole| whole <= 1)? + digits)
 }
 
 /// How many bytes two texts have in common from their beginning on.

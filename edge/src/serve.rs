@@ -202,10 +202,14 @@ async fn document<O: Origin>(
     origin: &O,
 ) -> Result<Response<Content<O::Body>>, Refusal> {
     let Object { mut metadata, body } = origin.get(grant, None).await?;
-    if let Some(encoding) = metadata.content_encoding {
-        return Err(
-            Miss::Failed(format!("{} is stored as {encoding}; store it as it is", grant.key())).into()
-        );
+    match metadata.content_encoding {
+        Some(encoding) if kind == Kind::Playlist => {
+            let problem = format!("the playlist is stored as {encoding}; store playlists as they are");
+            return Err(Miss::Failed(problem).into());
+        }
+        // Captions may well be stored so, and what is not found in them is not missed.
+        Some(_) => return whole(grant, Object { metadata, body: Content::Stream(body) }),
+        None => {}
     }
     let accepted = request.headers().get(ACCEPT_ENCODING).and_then(|accepted| accepted.to_str().ok());
     let encoding = if accepted.is_some_and(gzip::is_accepted) { Encoding::Gzip } else { Encoding::Identity };
