@@ -1,9 +1,11 @@
 //! Who may pass.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::de::{MapAccess, Visitor as Reader};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::crypto::{Algorithm, Crypto, TrustedKey, is_plain};
 use crate::object_key::ObjectKey;
@@ -21,7 +23,7 @@ pub struct KeyGroup {
 impl KeyGroup {
     /// Reads `TRUSTED_KEYS`: a JSON object from key pair id to PEM public key. Says all that is wrong at once.
     pub fn parse(json: &str) -> Result<Self, Vec<String>> {
-        let pems: BTreeMap<String, String> = serde_json::from_str(json).map_err(|error| {
+        let Entries(pems) = serde_json::from_str(json).map_err(|error| {
             // Where, not what: it may be a private key that was put in the wrong place.
             let (line, column) = (error.line(), error.column());
             vec![format!(
@@ -35,10 +37,12 @@ impl KeyGroup {
         }
         let (mut keys, mut problems) = (BTreeMap::new(), Vec::new());
         for (number, (id, pem)) in (1..).zip(pems) {
+            let name = if is_plain(&id) { format!("key {id:?}") } else { format!("key number {number}") };
             match TrustedKey::parse(&id, &pem) {
+                // Which of the two is meant nobody can tell, and somebody believes that the other one is out.
+                Ok(_) if keys.contains_key(&id) => problems.push(format!("{name}: its id is there twice")),
                 Ok(key) => drop(keys.insert(id, key)),
-                Err(problem) if is_plain(&id) => problems.push(format!("key {id:?}: {problem}")),
-                Err(problem) => problems.push(format!("key number {number}: {problem}")),
+                Err(problem) => problems.push(format!("{name}: {problem}")),
             }
         }
         if problems.is_empty() { Ok(Self { keys, verified: Verified::default() }) } else { Err(problems) }
@@ -124,6 +128,33 @@ impl KeyGroup {
                 .filter(|&matches| matches)
                 .and_then(|_| policy.resource.mismatch(&url.location)),
         }
+    }
+}
+
+/// The entries of a JSON object, in its own order, and with those that have the same name.
+struct Entries(Vec<(String, String)>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Reader<'de> for Object {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+
+        deserializer.deserialize_map(Object)
     }
 }
 
@@ -262,6 +293,26 @@ mod tests {
 
     /// By openssl, on the curve P-256.
     const KEYS: &str = r#"{"K1":"-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEQMpv8LNaYQu6IbYrZdf4A+IYT+MT\nz508HbbXjnfVbnKSxVjfkff0co9epfcXoP1++t3AupRKsAmGy3NFxvxl9g==\n-----END PUBLIC KEY-----"}"#;
+
+    #[test]
+    fn an_id_that_is_there_twice_is_refused_by_its_name() {
+        let Some((_, pem)) = KEYS.strip_suffix('}').and_then(|keys| keys.split_once(':')) else {
+            panic!("one key")
+        };
+        for again in ["K1", r"\u004b1"] {
+            for first in [pem, "\"no key\""] {
+                let problems =
+                    KeyGroup::parse(&format!(r#"{{"K1":{first},"K2":{pem},"{again}":{pem}}}"#)).unwrap_err();
+                assert_eq!(problems.len(), 1, "{problems:?}");
+                assert!(problems[0].starts_with("key \"K1\": "), "{problems:?}");
+            }
+        }
+        let problems =
+            KeyGroup::parse(&format!(r#"{{"K1":{pem},"K1":{pem},"of somebody":{pem}}}"#)).unwrap_err();
+        assert_eq!(problems[0], r#"key "K1": its id is there twice"#);
+        assert!(problems[1].starts_with("key number 3: "), "{problems:?}");
+        assert!(KeyGroup::parse(&format!(r#"{{"K1":{pem},"K2":{pem}}}"#)).is_ok());
+    }
 
     struct NothingIsSigned;
 
