@@ -97,6 +97,8 @@ fn nothing_is_opened_without_a_whole_signature() {
             (format!("{policy}&{signature}"), "MissingKey"),
             (format!("{policy}&{signature}&Key-Pair-Id="), "MissingKey"),
             (format!("{policy}&{signature}&Key-Pair-Id=K2JCJMDEHXQW5F"), "InvalidKey"),
+            // As somebody saw CloudFront answer to a whole PEM.
+            (format!("{policy}&{signature}&Key-Pair-Id=-----BEGIN+PUBLIC+KEY-----"), "MissingKey"),
             (format!("{policy}&{key}"), "MalformedSignature"),
             (format!("{policy}&{key}&Signature=a+/="), "MalformedSignature"),
             (format!("{signature}&{key}"), "MalformedPolicy"),

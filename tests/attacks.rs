@@ -226,7 +226,7 @@ queries! {
     case_of_the_key_pair: |_, [policy, signature, key]: [&str; 3]|
         format!("{policy}&{signature}&Key-Pair-Id={}", key["Key-Pair-Id=".len()..].to_lowercase()) => "InvalidKey";
     case_of_the_hash: |ticket, _| format!("{ticket}&Hash-Algorithm=sha1") => "AccessDenied";
-    star_as_the_key_pair: |_, [policy, signature, _]: [&str; 3]| format!("{policy}&{signature}&Key-Pair-Id=*") => "InvalidKey";
+    star_as_the_key_pair: |_, [policy, signature, _]: [&str; 3]| format!("{policy}&{signature}&Key-Pair-Id=*") => "MissingKey";
     star_as_the_signature: |_, [policy, _, key]: [&str; 3]| format!("{policy}&{key}&Signature=*") => "MalformedSignature";
     star_as_the_policy: |_, [_, signature, key]: [&str; 3]| format!("{signature}&{key}&Policy=*") => "MalformedPolicy";
     star_as_the_expiry: |_, [_, signature, key]: [&str; 3]| format!("{signature}&{key}&Expires=*") => "MalformedPolicy";

@@ -226,8 +226,8 @@ pub enum Denied {
     /// It is signed by way of SHA-1, which the operator forbids.
     #[error("it is signed by way of SHA-1, which FORBID_SHA1 forbids")]
     ForbiddenHash,
-    /// Other parameters are there, but no key pair.
-    #[error("Key-Pair-Id is missing")]
+    /// Other parameters are there, but no key pair's id, or what cannot be one.
+    #[error("Key-Pair-Id is missing, or no id")]
     NoKeyPair,
     /// The policy is not valid yet.
     #[error("the policy is not valid yet")]
