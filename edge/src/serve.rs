@@ -106,9 +106,9 @@ async fn authorise(
         }
     };
     match config.keys.verify(key.clone(), &url, visitor, &config.dialect, crypto).await {
-        Ok(grant) if url.tolerated.is_empty() => Ok((grant, None)),
+        Ok(grant) if grant.tolerated().is_empty() => Ok((grant, None)),
         Ok(grant) => {
-            let (signer, tolerated) = (url.signer(), url.tolerated.join(", "));
+            let (signer, tolerated) = (url.signer(), grant.tolerated().join(", "));
             let text = format!("signed by {signer}; CloudFront would refuse it for {tolerated}");
             Ok((grant, Some(Remark { text, ours: false })))
         }
