@@ -144,7 +144,7 @@ fn a_policy_that_nobody_signed_costs_nothing() {
         "a".repeat(1000),
         edge::policy::encode(policy.to_json().as_bytes()),
         keys().id,
-        "a".repeat(8000)
+        "a".repeat(3000)
     );
     let start = Instant::now();
     assert_refused(&*GATES[0], &target, "AccessDenied");
