@@ -34,7 +34,7 @@ static LISTED: LazyLock<Gates> = LazyLock::new(|| {
         "PLAYER_PARAMS": "session, _p*",
         "PUBLIC_PATHS": "/assets/*/poster.jpg, /assets/*/public.m3u8",
         "OWN_HOSTS": "cdn.example, CDN.example:8443",
-        "CORS_ORIGINS": "https://school.example, http://localhost:3000",
+        "CORS_ORIGINS": "HTTPS://School.example:443, http://localhost:3000",
         "EXPLAIN_TOKEN": TOKEN,
     }))
 });
@@ -255,6 +255,40 @@ fn public_paths_need_no_signature() {
     }
     for gate in PLAIN.iter() {
         assert_eq!(status(&**gate, "/assets/a/poster.jpg"), 403);
+    }
+}
+
+/// The keys are openssl's, altered; the runtime's WebCrypto would import none of them.
+#[test]
+fn what_can_never_work_is_named_at_start() {
+    let vectors: Value = serde_json::from_str(include_str!("../edge/tests/vectors.json")).unwrap();
+    let unsound = vectors["unsound"].as_array().unwrap();
+    let keys = unsound.iter().enumerate().map(|(n, key)| format!("\"K{n}\":{}", key["pem"]));
+    let sound = &vectors["keys"]["KP256"];
+    let keys = keys.chain([format!("\"KTWICE\":{sound}"), format!("\"KTWICE\":{sound}")]);
+    let settings = json!({
+        "TRUSTED_KEYS": format!("{{{}}}", keys.collect::<Vec<_>>().join(",")),
+        "CORS_ORIGINS": "https://school.example/, https://schüler.example",
+        "PUBLIC_PATHS": "/a%20b/*, /a/../b",
+    });
+    for gate in gates_with(&OBJECTS, &settings) {
+        let answer = gate.get("/-/health");
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let log = gate.log(&answer, "PUBLIC_PATHS");
+        for (n, key) in unsound.iter().enumerate() {
+            let named =
+                log.split("; ").find(|line| line.contains(&format!("key \"K{n}\": "))).unwrap_or_default();
+            assert!(named.contains(key["problem"].as_str().unwrap()), "{key}: {log}");
+        }
+        for problem in [
+            "key \"KTWICE\": its id is there twice",
+            "\"https://school.example/\" is more than an origin; write",
+            "xn--",
+            "write \"/a b/*\"",
+            "\"/a/../b\" matches nothing",
+        ] {
+            assert!(log.contains(problem), "{problem}: {log}");
+        }
     }
 }
 
