@@ -14,7 +14,9 @@ use std::sync::LazyLock;
 use edge::policy::encode;
 use http::{Method, Response};
 use tempfile::TempDir;
-use tests::{Gate, Keys, ORIGIN_ASKED, keys, now, openssl_sign as sign, recording_gates, run, trusting};
+use tests::{
+    Gate, Keys, ORIGIN_ASKED, Worker, keys, now, openssl_sign as sign, recording_gates, run, trusting,
+};
 use transcoder::keygen::Pair;
 
 const A: &[u8] = b"one of a";
@@ -226,7 +228,7 @@ queries! {
     case_of_the_key_pair: |_, [policy, signature, key]: [&str; 3]|
         format!("{policy}&{signature}&Key-Pair-Id={}", key["Key-Pair-Id=".len()..].to_lowercase()) => "InvalidKey";
     case_of_the_hash: |ticket, _| format!("{ticket}&Hash-Algorithm=sha1") => "AccessDenied";
-    star_as_the_key_pair: |_, [policy, signature, _]: [&str; 3]| format!("{policy}&{signature}&Key-Pair-Id=*") => "InvalidKey";
+    star_as_the_key_pair: |_, [policy, signature, _]: [&str; 3]| format!("{policy}&{signature}&Key-Pair-Id=*") => "MissingKey";
     star_as_the_signature: |_, [policy, _, key]: [&str; 3]| format!("{policy}&{key}&Signature=*") => "MalformedSignature";
     star_as_the_policy: |_, [_, signature, key]: [&str; 3]| format!("{signature}&{key}&Policy=*") => "MalformedPolicy";
     star_as_the_expiry: |_, [_, signature, key]: [&str; 3]| format!("{signature}&{key}&Expires=*") => "MalformedPolicy";
@@ -441,7 +443,8 @@ fn star_after_question_marks_that_take_long_to_match() {
     for gate in GATES.iter() {
         let started = std::time::Instant::now();
         let path = format!("/assets/{}", "a/".repeat(500));
-        let response = gate.get(&format!("{path}?{}&{query}", "a".repeat(7_000)));
+        let own = "a".repeat(8_100 - gate.url().len() - path.len() - query.len());
+        let response = gate.get(&format!("{path}?{own}&{query}"));
         assert_shut("a pattern", &**gate, &response, &[403]);
         assert!(started.elapsed().as_secs() < 2, "{:?} at {}", started.elapsed(), gate.url());
     }
@@ -474,6 +477,59 @@ fn star_in_a_canned_url() {
             (404, "assets/a/*")
         );
     }
+}
+
+/// What CloudFront would not have taken is refused before it is looked at, and a page is told so.
+#[test]
+fn more_than_cloudfront_takes() {
+    for gate in GATES.iter() {
+        let target = |path: &str, length: usize| {
+            let target = format!("{path}?{}&x=", ticket(&**gate));
+            let padding = length - gate.url().len() - target.len();
+            format!("{target}{}", "a".repeat(padding))
+        };
+        assert_eq!(gate.get(&target("/assets/a/1.m4s", 8_192)).body(), A);
+        for path in ["/assets/a/1.m4s", "/assets/b/1.m4s", "/public/1.jpg", "/-/health"] {
+            assert_shut(path, &**gate, &gate.get(&target(path, 8_193)), &[413]);
+        }
+        let long = target("/assets/a/1.m4s", 8_193);
+        assert_shut("HEAD", &**gate, &gate.ask(Method::HEAD, &long, &[]), &[413]);
+        assert_eq!(gate.ask(Method::OPTIONS, &long, &[]).status(), 204);
+
+        let with_cookies = |total: usize| {
+            let path = "/assets/a/1.m4s";
+            let cookies = format!("{}; x=", cookies(&ticket(&**gate)));
+            let padding = "a".repeat(total - gate.url().len() - path.len() - cookies.len());
+            gate.ask(Method::GET, path, &[("Cookie", &format!("{cookies}{padding}"))])
+        };
+        assert_eq!(with_cookies(20_480).body(), A);
+        assert_shut("cookies", &**gate, &with_cookies(20_481), &[413]);
+    }
+}
+
+/// An import takes longer than a check, and whoever knows the key's id, which is in every URL, could ask for it.
+#[test]
+fn a_key_is_imported_once_even_if_that_fails() {
+    let imported =
+        |answer: &Response<Vec<u8>>| answer.headers()["x-keys-imported"].to_str().unwrap().to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = trusting();
+    let sound = Worker::recording(folder.path(), &settings);
+    settings["IMPORTS_FAIL"] = "on".into();
+    let failing = Worker::recording(folder.path(), &settings);
+    for (gate, status) in [(&sound, 404), (&failing, 403)] {
+        let ask = |condition: &str| {
+            let query = keys().seal(&everything().replace("}}}]", &format!("}}{condition}}}}}]")));
+            let answer = gate.get(&format!("/assets/a/1.m4s?{query}&Hash-Algorithm=SHA1"));
+            assert_eq!(answer.status(), status);
+            imported(&answer)
+        };
+        assert_eq!(ask(""), "1");
+        for start in 1..4 {
+            assert_eq!(ask(&format!(r#","DateGreaterThan":{{"AWS:EpochTime":{start}}}"#)), "1");
+        }
+    }
+    assert!(failing.logs("no key can be imported"));
 }
 
 /// A ticket for `https` opens nothing by `http`, nor the other way round.
@@ -521,8 +577,12 @@ fn cookies_plus_a_partial_query() {
             "Policy",
             "Signature=",
             "Key-Pair-Id=",
-            "Key-Pair-Id-PREFIX=K1",
             "%50olicy=x",
+            &ticket
+                .replacen("Policy=", "Policy-PREFIX=x", 1)
+                .replace("e=", "e-PREFIX=")
+                .replace("d=", "d-PREFIX="),
+            "Policy-PREFIX=&Signature-PREFIX=&Key-Pair-Id-PREFIX=",
             &format!("{policy}&{signature}"),
             &format!("{policy}&{key}"),
             &format!("{signature}&{key}"),
@@ -531,6 +591,30 @@ fn cookies_plus_a_partial_query() {
                 gate.ask(Method::GET, &format!("/assets/a/1.m4s?{query}"), &[("Cookie", &cookies)]);
             assert_shut(query, &**gate, &response, &[403]);
         }
+    }
+}
+
+/// CloudFront knows nothing of the suffix, and goes by the cookies. Here a whole set with it would go before them; a
+/// part of one is as good as none: it neither closes what cookies open, nor opens more.
+#[test]
+fn cookies_plus_a_part_of_a_set_with_the_suffix() {
+    for gate in GATES.iter() {
+        let ticket = ticket(&**gate);
+        let [policy, signature, key] = parts(&ticket).map(|part| part.replacen('=', "-PREFIX=", 1));
+        let cookies = cookies(&ticket);
+        for query in [
+            "Expires-PREFIX=1".to_owned(),
+            key.clone(),
+            format!("{policy}&{signature}"),
+            format!("{signature}&{key}"),
+        ] {
+            let ask = |path, headers: &[_]| gate.ask(Method::GET, &format!("{path}?{query}"), headers);
+            assert_eq!(ask("/assets/a/1.m4s", &[("Cookie", &*cookies)]).body(), A, "{query}");
+            assert_shut(&query, &**gate, &ask("/assets/b/1.m4s", &[("Cookie", &cookies)]), &[403]);
+            assert_shut(&query, &**gate, &ask("/assets/a/1.m4s", &[]), &[403]);
+        }
+        let whole = format!("/assets/a/1.m4s?{policy}&{signature}&{key}");
+        assert_eq!(gate.ask(Method::GET, &whole, &[("Cookie", "CloudFront-Policy=x")]).body(), A);
     }
 }
 
@@ -706,5 +790,6 @@ wires! {
         b"GET /assets/a/1.m4s HTTP/1.1\r\nHost: HOST\r\nCookie: CloudFront-Policy=x\r\nCookie: CloudFront-Policy=y; CloudFront-Signature=AA__; CloudFront-Key-Pair-Id=K1\r\nConnection: close\r\n\r\n" => [403];
     wire_a_cookie_with_bytes: b"GET /assets/a/1.m4s HTTP/1.1\r\nHost: HOST\r\nCookie: CloudFront-Policy=\xff\xfe\r\nConnection: close\r\n\r\n" => [403];
     wire_a_range_that_overflows: b"GET /assets/b/1.m4s?TICKET HTTP/1.1\r\nHost: HOST\r\nRange: bytes=18446744073709551615-18446744073709551616\r\nConnection: close\r\n\r\n" => [403];
-    wire_a_long_query: &[&b"GET /assets/b/1.m4s?"[..], &b"a=b&".repeat(3_000), b"TICKET HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n"].concat() => [403];
+    wire_a_query_too_long: &[&b"GET /assets/b/1.m4s?"[..], &b"a=b&".repeat(3_000), b"TICKET HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n"].concat() => [413];
+    wire_a_long_query: &[&b"GET /assets/b/1.m4s?"[..], &b"a=b&".repeat(1_900), b"TICKET HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n"].concat() => [403];
 }

@@ -34,7 +34,7 @@ static LISTED: LazyLock<Gates> = LazyLock::new(|| {
         "PLAYER_PARAMS": "session, _p*",
         "PUBLIC_PATHS": "/assets/*/poster.jpg, /assets/*/public.m3u8",
         "OWN_HOSTS": "cdn.example, CDN.example:8443",
-        "CORS_ORIGINS": "https://school.example, http://localhost:3000",
+        "CORS_ORIGINS": "HTTPS://School.example:443, http://localhost:3000",
         "EXPLAIN_TOKEN": TOKEN,
     }))
 });
@@ -185,13 +185,40 @@ fn what_players_add_to_a_canned_url_is_tolerated_if_player_params_says_so() {
     }
 }
 
+/// CloudFront's reading comes first: what was signed with a parameter that players add too, opens with it.
+#[test]
+fn what_was_signed_with_a_players_parameter_opens_as_it_was_signed() {
+    for (gates, hash, expected) in
+        [(&PLAIN, SHA1, [200, 403, 403, 403]), (&STRICT, SHA256, [200, 200, 403, 403])]
+    {
+        for gate in gates.iter() {
+            let ask = |signed: &str, asked: &str| {
+                let query = canned_query(&**gate, &format!("/assets/a/1.m4s?{signed}"), now() + 600, hash);
+                gate.get(&format!("/assets/a/1.m4s?{asked}&{query}"))
+            };
+            let as_signed = ask("v=2&CMCD=bs", "v=2&CMCD=bs");
+            let found = [
+                &as_signed,
+                &ask("v=2", "v=2&CMCD=bs"),
+                // All that players add was signed, or nothing of it.
+                &ask("v=2&CMCD=bs", "v=2&CMCD=bs&_HLS_msn=3"),
+                &ask("v=2&CMCD=bs", "v=2"),
+            ];
+            assert_eq!(found.map(|answer| answer.status().as_u16()), expected, "{}", gate.url());
+            if gate.url().starts_with("https") {
+                assert_eq!(gate.log(&as_signed, ""), "");
+            }
+        }
+    }
+}
+
 #[test]
 fn what_was_tolerated_is_named_in_the_log_and_no_more() {
     for gate in LISTED.iter() {
         let query = canned_query(&**gate, "/assets/a/1.m4s?v=2", now() + 600, SHA1);
         let answer = gate.get(&format!("/assets/a/1.m4s?v=2&session=of-somebody&_p1&{query}"));
         assert_eq!(answer.status(), StatusCode::OK);
-        let log = gate.log(&answer, "CloudFront would refuse");
+        let log = gate.log(&answer, "CloudFront would refuse it for session, _p1");
         let signer = format!("signed by {} ", keys().id);
         for part in [&*signer, "CloudFront would refuse it for session, _p1"] {
             assert!(log.contains(part), "{part}: {log}");
@@ -228,6 +255,40 @@ fn public_paths_need_no_signature() {
     }
     for gate in PLAIN.iter() {
         assert_eq!(status(&**gate, "/assets/a/poster.jpg"), 403);
+    }
+}
+
+/// The keys are openssl's, altered; the runtime's WebCrypto would import none of them.
+#[test]
+fn what_can_never_work_is_named_at_start() {
+    let vectors: Value = serde_json::from_str(include_str!("../edge/tests/vectors.json")).unwrap();
+    let unsound = vectors["unsound"].as_array().unwrap();
+    let keys = unsound.iter().enumerate().map(|(n, key)| format!("\"K{n}\":{}", key["pem"]));
+    let sound = &vectors["keys"]["KP256"];
+    let keys = keys.chain([format!("\"KTWICE\":{sound}"), format!("\"KTWICE\":{sound}")]);
+    let settings = json!({
+        "TRUSTED_KEYS": format!("{{{}}}", keys.collect::<Vec<_>>().join(",")),
+        "CORS_ORIGINS": "https://school.example/, https://schüler.example",
+        "PUBLIC_PATHS": "/a%20b/*, /a/../b",
+    });
+    for gate in gates_with(&OBJECTS, &settings) {
+        let answer = gate.get("/-/health");
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let log = gate.log(&answer, "PUBLIC_PATHS");
+        for (n, key) in unsound.iter().enumerate() {
+            let named =
+                log.split("; ").find(|line| line.contains(&format!("key \"K{n}\": "))).unwrap_or_default();
+            assert!(named.contains(key["problem"].as_str().unwrap()), "{key}: {log}");
+        }
+        for problem in [
+            "key \"KTWICE\": its id is there twice",
+            "\"https://school.example/\" is more than an origin; write",
+            "xn--",
+            "write \"/a b/*\"",
+            "\"/a/../b\" matches nothing",
+        ] {
+            assert!(log.contains(problem), "{problem}: {log}");
+        }
     }
 }
 

@@ -495,6 +495,12 @@ fn conditions() -> Order {
     Order { starts: Some(*STARTS), address: Cidr::parse(RANGE), ..ordered(URL) }
 }
 
+/// What a browser sends back of the cookies that it was given.
+fn cookies(name: &str, cookies: &[String]) -> Ticket {
+    let pairs = cookies.iter().map(|cookie| cookie.split(';').next().unwrap().split_once('=').unwrap());
+    Ticket::cookies(name, pairs.map(|(name, value)| (name, value.to_owned())))
+}
+
 #[test]
 fn ours_signs_by_either_key_and_hash_in_all_forms() {
     let mut tickets = Vec::new();
@@ -507,12 +513,7 @@ fn ours_signs_by_either_key_and_hash_in_all_forms() {
             let query = pair.sign(&ordered(PATTERN), now).unwrap().url;
             tickets.push(Ticket::url(&name("pattern"), &format!("{URL}?{query}")));
             for order in [conditions(), ordered(PATTERN)] {
-                let cookies = pair.sign_cookies(&order, now).unwrap().cookies;
-                // What a browser sends back of them.
-                let pairs =
-                    cookies.iter().map(|cookie| cookie.split(';').next().unwrap().split_once('=').unwrap());
-                let pairs = pairs.map(|(name, value)| (name, value.to_owned()));
-                tickets.push(Ticket::cookies(&name("cookies"), pairs));
+                tickets.push(cookies(&name("cookies"), &pair.sign_cookies(&order, now).unwrap().cookies));
             }
         }
     }
@@ -583,6 +584,20 @@ fn our_policies_and_signatures_are_the_aws_sdk_for_javascripts_to_the_byte() {
     let name = "@aws-sdk/cloudfront-signer, conditions, EC, SHA1, URL";
     let url = sign(&KEYS[1], &conditions());
     assert_eq!(Ticket::url("ours", &url).policy(), named(name, &JAVASCRIPT).policy());
+}
+
+#[test]
+fn our_cookies_are_botocores_and_the_aws_sdk_for_javascripts_to_the_byte() {
+    for (signer, all, form, order) in [
+        ("botocore", &PYTHON, "pattern", ordered(PATTERN)),
+        ("@aws-sdk/cloudfront-signer", &JAVASCRIPT, "conditions", conditions()),
+    ] {
+        for (hash, said) in [(Hash::Sha1, "SHA1"), (Hash::Sha256, "SHA256")] {
+            let theirs = named(&format!("{signer}, {form}, RSA, {said}, cookies"), all);
+            let signed = ours(&KEYS[0], hash).sign_cookies(&order, Timestamp::now()).unwrap();
+            assert_eq!(sorted(&cookies("ours", &signed.cookies)), sorted(theirs));
+        }
+    }
 }
 
 #[test]

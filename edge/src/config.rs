@@ -1,11 +1,12 @@
 //! What the operator set, checked once, all problems at a time.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
-use http::HeaderValue;
+use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
 
-use crate::cors::Origins;
+use crate::cors::{self, Origins};
 use crate::key_group::KeyGroup;
 use crate::link::Host;
 use crate::object_key::ObjectKey;
@@ -59,21 +60,10 @@ impl Config {
         let own_hosts = settings.list("OWN_HOSTS", |host| {
             Host::parse(host.as_bytes()).ok_or("is no host, like cdn.example.com or cdn.example.com:8443")
         });
-        let public_paths = settings.list("PUBLIC_PATHS", |path| {
-            path.starts_with('/').then(|| path.to_owned()).ok_or("is no path, like /assets/*/poster.jpg")
-        });
+        let public_paths = settings.list("PUBLIC_PATHS", public_path);
         let origins = match settings.text("CORS_ORIGINS").as_deref() {
             None | Some("*") => Origins::All,
-            Some(_) => Origins::These(settings.list("CORS_ORIGINS", |origin| {
-                let scheme =
-                    ["https://", "http://"].into_iter().find_map(|scheme| origin.strip_prefix(scheme));
-                let whole =
-                    scheme.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '*', '@']));
-                HeaderValue::from_str(origin)
-                    .ok()
-                    .filter(|_| whole)
-                    .ok_or("is no origin, like https://school.example")
-            })),
+            Some(_) => Origins::These(settings.list("CORS_ORIGINS", cors::parse)),
         };
         if let Some(origin) = settings.text("ORIGIN").filter(|origin| origin != "r2") {
             settings.wrong("ORIGIN", &format!("is {origin:?}; this version serves \"r2\" only"));
@@ -156,7 +146,7 @@ impl<F: Fn(&str) -> Option<String>> Settings<F> {
             .ok()
     }
 
-    fn list<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, &'static str>) -> Vec<T> {
+    fn list<T, E: Display>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, E>) -> Vec<T> {
         let mut items = Vec::new();
         for item in list(&self.text(name).unwrap_or_default()) {
             match parse(&item) {
@@ -166,6 +156,32 @@ impl<F: Fn(&str) -> Option<String>> Settings<F> {
         }
         items
     }
+}
+
+/// Reads a pattern of paths as they are compared: decoded. One that no object's name can match is an error, because
+/// whoever wrote it believes that something is public.
+fn public_path(path: &str) -> Result<String, String> {
+    if !path.starts_with('/') {
+        return Err("is no path, like /assets/*/poster.jpg".to_owned());
+    }
+    if path.split('/').any(|segment| matches!(segment, "." | "..")) || path.contains(['\\', '\0']) {
+        return Err(
+            "matches nothing: a path with dot segments, a backslash or NUL is always refused".to_owned()
+        );
+    }
+    let decoded = percent_decode_str(path).decode_utf8_lossy();
+    if decoded == path {
+        return Ok(path.to_owned());
+    }
+    // A name may really have a `%41` in it. Then it takes another way to say so.
+    let hint = if decoded.matches(['*', '?', '\u{fffd}']).count() == path.matches(['*', '?']).count() {
+        format!("write {decoded:?}")
+    } else {
+        "write the names as they are in the bucket".to_owned()
+    };
+    Err(format!(
+        "is percent-encoded, and paths are compared decoded: {hint} (and ? for a % that is meant so)"
+    ))
 }
 
 fn list(text: &str) -> Vec<String> {
@@ -188,7 +204,7 @@ mod tests {
                 "TRUSTED_KEYS" => r#"{"K1":"hello","K 2":""}"#,
                 "STRICT_AWS" => "perhaps",
                 "OWN_HOSTS" => "cdn.example, https://cdn.example",
-                "PUBLIC_PATHS" => "/a/*,b",
+                "PUBLIC_PATHS" => "/a/*,b,/a%20b/*,/a/../b",
                 "CORS_ORIGINS" => "https://school.example,school.example,https://school.example/",
                 "ORIGIN" => "s3",
                 "TICKET_SECRET" => "secret",
@@ -202,18 +218,37 @@ mod tests {
         let begin = |start: &str| problems.iter().filter(|problem| problem.starts_with(start)).count();
         assert_eq!(begin("TRUSTED_KEYS key "), 2);
         assert_eq!(begin("CORS_ORIGINS "), 2);
-        for name in [
-            "STRICT_AWS ",
-            "OWN_HOSTS ",
-            "PUBLIC_PATHS ",
-            "ORIGIN ",
-            "TICKET_SECRET ",
-            "TICKET_SECONDS ",
-            "EXPLAIN_TOKEN ",
-        ] {
+        assert_eq!(begin("PUBLIC_PATHS "), 3);
+        for name in
+            ["STRICT_AWS ", "OWN_HOSTS ", "ORIGIN ", "TICKET_SECRET ", "TICKET_SECONDS ", "EXPLAIN_TOKEN "]
+        {
             assert_eq!(begin(name), 1, "{name} {problems:?}");
         }
-        assert_eq!(problems.len(), 11, "{problems:?}");
+        assert_eq!(problems.len(), 13, "{problems:?}");
+    }
+
+    #[test]
+    fn a_pattern_that_can_match_nothing_is_refused_with_what_to_write() {
+        for (path, written) in
+            [("/a b/é/*", "/a b/é/*"), ("/100%/a%2/*", "/100%/a%2/*"), ("/.../a..b/..c/*", "/.../a..b/..c/*")]
+        {
+            assert_eq!(public_path(path).as_deref(), Ok(written));
+        }
+        for (path, problem) in [
+            ("", "is no path"),
+            ("a/*", "is no path"),
+            ("/a%20b/*", r#"write "/a b/*" "#),
+            ("/%C3%A9/?.jpg", r#"write "/é/?.jpg" "#),
+            ("/a%2Ab", "names as they are"),
+            ("/a%ffb", "names as they are"),
+            ("/%2e%2e/a", "decoded"),
+            ("/a/../b", "dot segments"),
+            ("/*/.", "dot segments"),
+            ("/a\\b", "backslash"),
+        ] {
+            let error = public_path(path).unwrap_err();
+            assert!(error.contains(problem), "{path}: {error}");
+        }
     }
 
     #[test]

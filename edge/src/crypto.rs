@@ -4,6 +4,8 @@
 //! WebCrypto is 16 to 30 times faster than the same arithmetic compiled to WebAssembly, and not shipped with it.
 //! Natively it is `Software`. The tests run both through the same signatures.
 
+use crypto_bigint::modular::{ConstMontyForm, ConstMontyParams};
+use crypto_bigint::{U256, const_monty_params};
 use pkcs1::RsaPublicKey;
 use pkcs1::der::asn1::{AnyRef, BitStringRef, ObjectIdentifier, UintRef};
 use pkcs1::der::{Decode, Encode, Reader, SliceReader};
@@ -16,6 +18,9 @@ const SHORTEST_RSA_BITS: usize = 2048;
 
 /// The longest: what every implementation behind the seam takes.
 const LONGEST_RSA_BITS: usize = 4096;
+
+/// The public exponents that all implementations take: those of the Workers runtime, big-endian. Everybody's is 65,537.
+const RSA_EXPONENTS: [&[u8]; 3] = [&[3], &[17], &[1, 0, 1]];
 
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
@@ -87,31 +92,63 @@ pub fn is_plain(id: &str) -> bool {
     (1..=64).contains(&id.len()) && id.bytes().all(plain)
 }
 
+/// What a key signs with. One that could never verify anything is refused here, not at each request.
 fn algorithm(spki: &[u8]) -> Result<Algorithm, String> {
     let unknown = || "neither an RSA key nor one on the curve P-256".to_owned();
     let info = SubjectPublicKeyInfoRef::from_der(spki).map_err(|_| unknown())?;
-    if info.algorithm.oid == RSA {
-        let key = info.subject_public_key.as_bytes().and_then(|bytes| RsaPublicKey::from_der(bytes).ok());
-        let bits = key.map_or(0, |key| significant_bits(key.modulus.as_bytes()));
-        return match bits {
-            0 => Err(unknown()),
-            bits if bits < SHORTEST_RSA_BITS => {
-                Err(format!("{bits} bits are too few, it takes {SHORTEST_RSA_BITS}"))
-            }
-            bits if bits > LONGEST_RSA_BITS => {
-                Err(format!("{bits} bits are too many, at most {LONGEST_RSA_BITS} work"))
-            }
-            _ => Ok(Algorithm::Rsa),
-        };
+    let key = info.subject_public_key.as_bytes().ok_or_else(unknown)?;
+    if info.algorithm.oid == RSA && info.algorithm.parameters == Some(AnyRef::NULL) {
+        let key = RsaPublicKey::from_der(key).map_err(|_| unknown())?;
+        return check_rsa(&key).map(|()| Algorithm::Rsa);
     }
-    let on_p256 =
-        info.algorithm.assert_algorithm_oid(EC).is_ok() && info.algorithm.parameters_oid() == Ok(P256);
+    let on_p256 = info.algorithm.oid == EC && info.algorithm.parameters_oid() == Ok(P256);
     // 04 and both coordinates: the only form that all implementations take.
-    let whole = info
-        .subject_public_key
-        .as_bytes()
-        .is_some_and(|point| point.len() == 65 && point.first() == Some(&4));
-    if on_p256 && whole { Ok(Algorithm::P256) } else { Err(unknown()) }
+    match key.split_first() {
+        Some((4, point)) if on_p256 && point.len() == 64 => {
+            if is_on_curve(point) {
+                Ok(Algorithm::P256)
+            } else {
+                Err("its point is not on the curve P-256: it was damaged on its way here".to_owned())
+            }
+        }
+        _ => Err(unknown()),
+    }
+}
+
+fn check_rsa(key: &RsaPublicKey<'_>) -> Result<(), String> {
+    let modulus = key.modulus.as_bytes();
+    let bits = significant_bits(modulus);
+    if bits < SHORTEST_RSA_BITS {
+        Err(format!("{bits} bits are too few, it takes {SHORTEST_RSA_BITS}"))
+    } else if bits > LONGEST_RSA_BITS {
+        Err(format!("{bits} bits are too many, at most {LONGEST_RSA_BITS} work"))
+    } else if modulus.last().is_none_or(|last| last % 2 == 0) {
+        Err("its modulus is even, so it is no RSA key: it was damaged on its way here".to_owned())
+    } else if !RSA_EXPONENTS.contains(&key.public_exponent.as_bytes()) {
+        Err("its public exponent is not 65537 (3 and 17 work too); make another pair".to_owned())
+    } else {
+        Ok(())
+    }
+}
+
+const_monty_params!(
+    Field,
+    U256,
+    "ffffffff00000001000000000000000000000000ffffffffffffffffffffffff",
+    "The numbers below the p of P-256."
+);
+
+/// Whether two coordinates are those of a point on P-256: y² = x³ - 3x + b, both below p ([SEC 2 §2.4.2]).
+///
+/// [SEC 2 §2.4.2]: https://www.secg.org/sec2-v2.pdf
+fn is_on_curve(point: &[u8]) -> bool {
+    const B: U256 = U256::from_be_hex("5ac635d8aa3a93e7b3ebbd55769886bc651d06b0cc53b0f63bce3c3e27d2604b");
+    let [x, y] = [0..32, 32..64].map(|half| U256::from_be_slice(point.get(half).unwrap_or_default()));
+    if x.max(y) >= *Field::PARAMS.modulus().as_ref() {
+        return false;
+    }
+    let [x, y, b] = [x, y, B].map(|number| ConstMontyForm::<Field, { U256::LIMBS }>::new(&number));
+    y.square() == x.square() * x - (x + x + x) + b
 }
 
 fn significant_bits(number: &[u8]) -> usize {

@@ -1,9 +1,11 @@
 //! Who may pass.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::de::{MapAccess, Visitor as Reader};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::crypto::{Algorithm, Crypto, TrustedKey, is_plain};
 use crate::object_key::ObjectKey;
@@ -21,7 +23,7 @@ pub struct KeyGroup {
 impl KeyGroup {
     /// Reads `TRUSTED_KEYS`: a JSON object from key pair id to PEM public key. Says all that is wrong at once.
     pub fn parse(json: &str) -> Result<Self, Vec<String>> {
-        let pems: BTreeMap<String, String> = serde_json::from_str(json).map_err(|error| {
+        let Entries(pems) = serde_json::from_str(json).map_err(|error| {
             // Where, not what: it may be a private key that was put in the wrong place.
             let (line, column) = (error.line(), error.column());
             vec![format!(
@@ -35,10 +37,12 @@ impl KeyGroup {
         }
         let (mut keys, mut problems) = (BTreeMap::new(), Vec::new());
         for (number, (id, pem)) in (1..).zip(pems) {
+            let name = if is_plain(&id) { format!("key {id:?}") } else { format!("key number {number}") };
             match TrustedKey::parse(&id, &pem) {
+                // Which of the two is meant nobody can tell, and somebody believes that the other one is out.
+                Ok(_) if keys.contains_key(&id) => problems.push(format!("{name}: its id is there twice")),
                 Ok(key) => drop(keys.insert(id, key)),
-                Err(problem) if is_plain(&id) => problems.push(format!("key {id:?}: {problem}")),
-                Err(problem) => problems.push(format!("key number {number}: {problem}")),
+                Err(problem) => problems.push(format!("{name}: {problem}")),
             }
         }
         if problems.is_empty() { Ok(Self { keys, verified: Verified::default() }) } else { Err(problems) }
@@ -70,26 +74,34 @@ impl KeyGroup {
         if url.policy.address.is_some_and(|cidr| !cidr.admits(visitor.address)) {
             return Err(Denied::OtherAddress);
         }
-        if !self.signed(trusted, url, crypto).await {
-            return Err(Denied::BadSignature);
-        }
+        let tolerated = self.signed(trusted, url, crypto).await.ok_or(Denied::BadSignature)?.to_vec();
         if !url.policy.resource.covers(&url.location) {
             return Err(Denied::OtherResource);
         }
-        Ok(Grant { key, authority: url.authority.clone() })
+        Ok(Grant { key, authority: url.authority.clone(), tolerated })
     }
 
-    async fn signed(&self, trusted: &TrustedKey, url: &SignedUrl<'_>, crypto: &impl Crypto) -> bool {
-        let SignedUrl { signed: message, signature, hash, .. } = url;
-        let claim = Claim { key_pair_id: trusted.id(), hash: *hash, message, signature };
-        if self.verified.knows(&claim) {
-            return true;
+    /// What the text that the key signed leaves out of the URL: nothing, or what players added; `None` if it signed
+    /// neither. Memory is asked for both first, because what players add is another text at each request.
+    async fn signed<'a>(
+        &self,
+        trusted: &TrustedKey,
+        url: &'a SignedUrl<'_>,
+        crypto: &impl Crypto,
+    ) -> Option<&'a [String]> {
+        let SignedUrl { signature, hash, .. } = url;
+        let claim = |message: &'a [u8]| Claim { key_pair_id: trusted.id(), hash: *hash, message, signature };
+        if let Some((_, left_out)) = url.readings().find(|(message, _)| self.verified.knows(&claim(message)))
+        {
+            return Some(left_out);
         }
-        let signed = crypto.verify(trusted, *hash, message, signature).await;
-        if signed {
-            self.verified.remember(&claim);
+        for (message, left_out) in url.readings() {
+            if crypto.verify(trusted, *hash, message, signature).await {
+                self.verified.remember(&claim(message));
+                return Some(left_out);
+            }
         }
-        signed
+        None
     }
 
     /// Says of every check how it comes out, where [`KeyGroup::verify`] stops at the first that fails.
@@ -97,7 +109,7 @@ impl KeyGroup {
         let trusted = self.keys.get(&url.key_pair_id);
         let policy = &url.policy;
         let signature_matches = match trusted {
-            Some(trusted) => Some(self.signed(trusted, url, crypto).await),
+            Some(trusted) => Some(self.signed(trusted, url, crypto).await.is_some()),
             None => None,
         };
         Explanation {
@@ -124,6 +136,33 @@ impl KeyGroup {
                 .filter(|&matches| matches)
                 .and_then(|_| policy.resource.mismatch(&url.location)),
         }
+    }
+}
+
+/// The entries of a JSON object, in its own order, and with those that have the same name.
+struct Entries(Vec<(String, String)>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Reader<'de> for Object {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+
+        deserializer.deserialize_map(Object)
     }
 }
 
@@ -161,17 +200,18 @@ pub struct Visitor {
 pub struct Grant {
     key: ObjectKey,
     authority: String,
+    tolerated: Vec<String>,
 }
 
 impl Grant {
     /// For what the operator says is for everybody.
     pub(crate) fn public(key: ObjectKey) -> Self {
-        Self { key, authority: String::new() }
+        Self { key, authority: String::new(), tolerated: Vec::new() }
     }
 
     /// For who has a ticket that is good for it.
     pub(crate) fn by_ticket(key: ObjectKey, authority: String) -> Self {
-        Self { key, authority }
+        Self { key, authority, tolerated: Vec::new() }
     }
 
     /// The same, with something else to hand on.
@@ -191,6 +231,12 @@ impl Grant {
     pub fn authority(&self) -> &str {
         &self.authority
     }
+
+    /// The names of the parameters that players added to what was signed: CloudFront would refuse it for them.
+    #[must_use]
+    pub fn tolerated(&self) -> &[String] {
+        &self.tolerated
+    }
 }
 
 /// Why a request was not allowed. `Display` is for our logs; what the viewer learns is [`Denied::code`].
@@ -208,8 +254,8 @@ pub enum Denied {
     /// It is signed by way of SHA-1, which the operator forbids.
     #[error("it is signed by way of SHA-1, which FORBID_SHA1 forbids")]
     ForbiddenHash,
-    /// Other parameters are there, but no key pair.
-    #[error("Key-Pair-Id is missing")]
+    /// Other parameters are there, but no key pair's id, or what cannot be one.
+    #[error("Key-Pair-Id is missing, or no id")]
     NoKeyPair,
     /// The policy is not valid yet.
     #[error("the policy is not valid yet")]
@@ -268,6 +314,7 @@ impl Denied {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
@@ -277,11 +324,78 @@ mod tests {
     /// By openssl, on the curve P-256.
     const KEYS: &str = r#"{"K1":"-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEQMpv8LNaYQu6IbYrZdf4A+IYT+MT\nz508HbbXjnfVbnKSxVjfkff0co9epfcXoP1++t3AupRKsAmGy3NFxvxl9g==\n-----END PUBLIC KEY-----"}"#;
 
+    #[test]
+    fn an_id_that_is_there_twice_is_refused_by_its_name() {
+        let Some((_, pem)) = KEYS.strip_suffix('}').and_then(|keys| keys.split_once(':')) else {
+            panic!("one key")
+        };
+        for again in ["K1", r"\u004b1"] {
+            for first in [pem, "\"no key\""] {
+                let problems =
+                    KeyGroup::parse(&format!(r#"{{"K1":{first},"K2":{pem},"{again}":{pem}}}"#)).unwrap_err();
+                assert_eq!(problems.len(), 1, "{problems:?}");
+                assert!(problems[0].starts_with("key \"K1\": "), "{problems:?}");
+            }
+        }
+        let problems =
+            KeyGroup::parse(&format!(r#"{{"K1":{pem},"K1":{pem},"of somebody":{pem}}}"#)).unwrap_err();
+        assert_eq!(problems[0], r#"key "K1": its id is there twice"#);
+        assert!(problems[1].starts_with("key number 3: "), "{problems:?}");
+        assert!(KeyGroup::parse(&format!(r#"{{"K1":{pem},"K2":{pem}}}"#)).is_ok());
+    }
+
     struct NothingIsSigned;
 
     impl Crypto for NothingIsSigned {
         async fn verify(&self, _: &TrustedKey, _: Hash, _: &[u8], _: &[u8]) -> bool {
             false
+        }
+    }
+
+    /// Says that one text is signed, and counts how often it is asked.
+    struct Counting<'a>(&'a [u8], Cell<u32>);
+
+    impl Crypto for Counting<'_> {
+        async fn verify(&self, _: &TrustedKey, _: Hash, message: &[u8], _: &[u8]) -> bool {
+            self.1.set(self.1.get() + 1);
+            message == self.0
+        }
+    }
+
+    /// With what players add a canned URL has two readings, which is one question more, once.
+    #[test]
+    fn both_readings_of_a_canned_url_take_two_questions_at_most() {
+        let players = vec!["CMCD*".to_owned()];
+        let dialect = Dialect { players, ..Dialect::default() };
+        let (strict, tolerant) = ("https://v.example/1.m4s?v=2&CMCD=1", "https://v.example/1.m4s?v=2");
+        for (signed, query, expected, questions) in [
+            (strict, "v=2&CMCD=1", Some(vec![]), [1, 1]),
+            (tolerant, "v=2&CMCD=1", Some(vec!["CMCD"]), [2, 2]),
+            (tolerant, "v=2", Some(vec![]), [1, 1]),
+            // What nobody signed is not remembered, and costs the same each time.
+            ("https://v.example/2.m4s", "v=2&CMCD=1", None, [2, 4]),
+            ("https://v.example/2.m4s", "v=2", None, [1, 2]),
+        ] {
+            let signed = policy::canned(signed, 9).unwrap();
+            let crypto = Counting(signed.as_bytes(), Cell::new(0));
+            let keys = KeyGroup::parse(KEYS).unwrap();
+            for questions in questions {
+                let uri = format!("https://v.example/1.m4s?{query}&Expires=9&Signature=AA__&Key-Pair-Id=K1");
+                let uri = uri.parse().unwrap();
+                let url = SignedUrl::parse(&uri, None, &dialect).unwrap();
+                let key = ObjectKey::parse("/1.m4s").unwrap();
+                let visitor = Visitor { now: 1, address: None };
+                let verdict = pin!(keys.verify(key, &url, &visitor, &dialect, &crypto))
+                    .poll(&mut Context::from_waker(Waker::noop()));
+                let Poll::Ready(verdict) = verdict else { panic!("nothing in here waits") };
+                let tolerated = verdict.ok().map(|grant| grant.tolerated().to_vec());
+                assert_eq!(
+                    tolerated,
+                    expected.as_ref().map(|names| names.iter().map(ToString::to_string).collect()),
+                    "{signed}"
+                );
+                assert_eq!(crypto.1.get(), questions, "{signed} {query}");
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use http::header::{
     CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE, ETAG, IF_RANGE, ORIGIN, RANGE, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use serde::Serialize;
 
@@ -38,6 +39,14 @@ const EXPLAIN: HeaderName = HeaderName::from_static("x-reelgate-explain");
 /// Says whether the configuration is sound. No object is called so: an asset's path begins with `/assets/`.
 const HEALTH: &str = "/-/health";
 
+/// The longest URL that is read, in bytes, as with CloudFront ([quotas]).
+///
+/// [quotas]: https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/cloudfront-limits.html#limits-general
+pub const LONGEST_URL: usize = 8_192;
+
+/// The longest request, likewise. Here it is the URL and the cookies: of all else a line is read at most.
+const LONGEST_REQUEST: usize = 20_480;
+
 /// Answers a request. Its URI is absolute: the URL that the viewer asked for. What should be in the log, of a
 /// refusal or beside an answer, is in the response's extensions, as a [`Remark`].
 pub async fn serve<O: Origin>(
@@ -54,6 +63,7 @@ pub async fn serve<O: Origin>(
     let answer = match (request.method(), config) {
         // Before authority is asked for: a preflight has none.
         (&Method::OPTIONS, _) => Ok(preflight(request.headers())),
+        _ if is_too_long(request) => Err(Refusal::TooLong),
         (&Method::GET | &Method::HEAD, config) if request.uri().path() == HEALTH => Ok(health(config)),
         (&Method::GET | &Method::HEAD, Ok(config)) => object(request, visitor, config, origin, crypto).await,
         (&Method::GET | &Method::HEAD, Err(error)) => Err(error.into()),
@@ -73,6 +83,19 @@ pub fn malformed<B>() -> Response<Content<B>> {
     let mut response = Refusal::Path(BadPath).to_response();
     cors::answer(&Origins::All, None, response.headers_mut());
     response
+}
+
+/// Looked at before anything else, so that nothing has to bear with more.
+fn is_too_long(request: &Request<()>) -> bool {
+    let uri = request.uri();
+    let parts = [
+        uri.scheme_str(),
+        uri.authority().map(Authority::as_str),
+        uri.path_and_query().map(PathAndQuery::as_str),
+    ];
+    let url: usize = "://".len() + parts.iter().flatten().map(|part| part.len()).sum::<usize>();
+    let cookies: usize = request.headers().get_all(COOKIE).iter().map(HeaderValue::len).sum();
+    url > LONGEST_URL || url + cookies > LONGEST_REQUEST
 }
 
 async fn object<O: Origin>(
@@ -113,7 +136,7 @@ async fn authorise(
         (Ok(Credentials::Signature(url)), tickets) => {
             match config.keys.verify(key.clone(), &url, visitor, &config.dialect, crypto).await {
                 Ok(grant) => {
-                    let remark = tolerance(&url);
+                    let remark = tolerance(&grant, &url);
                     return Ok(match tickets.as_ref().filter(|_| Kind::of(&key).is_some()) {
                         Some(tickets) => (tickets.exchange(grant, &url, uri, visitor), remark),
                         None => (grant, remark),
@@ -162,12 +185,10 @@ fn credentials<'a>(request: &'a Request<()>, config: &Config) -> Result<Credenti
 }
 
 /// What is to be said of a signature that CloudFront would not have accepted.
-fn tolerance(url: &SignedUrl<'_>) -> Option<Remark> {
-    (!url.tolerated.is_empty()).then(|| {
-        let (signer, tolerated) = (url.signer(), url.tolerated.join(", "));
-        let text = format!("signed by {signer}; CloudFront would refuse it for {tolerated}");
-        Remark { text, ours: false }
-    })
+fn tolerance(grant: &Grant, url: &SignedUrl<'_>) -> Option<Remark> {
+    let (signer, tolerated) = (url.signer(), grant.tolerated().join(", "));
+    let text = format!("signed by {signer}; CloudFront would refuse it for {tolerated}");
+    (!tolerated.is_empty()).then_some(Remark { text, ours: false })
 }
 
 /// All cookies, in one list as [RFC 6265] has it; a browser may send several over HTTP/2.
@@ -384,6 +405,9 @@ pub enum Refusal {
     /// Neither GET nor HEAD.
     #[error("only GET and HEAD are served")]
     Method,
+    /// The URL is too long, or its cookies are.
+    #[error("the URL, or the URL and its cookies, are longer than CloudFront takes")]
+    TooLong,
     /// The viewer may have it, but the store has not.
     #[error(transparent)]
     Origin(#[from] Miss),
@@ -409,6 +433,8 @@ impl Refusal {
             Self::Path(_) => StatusCode::BAD_REQUEST,
             Self::Denied(_) => StatusCode::FORBIDDEN,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            // What CloudFront says of either.
+            Self::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Origin(Miss::NotFound) => StatusCode::NOT_FOUND,
             Self::Origin(Miss::Range { .. }) => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Origin(Miss::Failed(_)) | Self::Document(_) => StatusCode::BAD_GATEWAY,

@@ -35,8 +35,15 @@ pub struct SignedUrl<'a> {
     /// `_HLS_msn` has to sort, and one whose segments change their names may stop. Empty for cookies, which a browser
     /// hands on by itself.
     pub(crate) authority: String,
-    /// The names of the viewer's own parameters that a canned policy was matched without, though CloudFront would not.
-    pub(crate) tolerated: Vec<String>,
+    /// How else a canned URL may have been signed: without what players added to it.
+    tolerant: Option<Tolerant>,
+}
+
+/// A canned URL without the parameters that players add, if there are any.
+#[derive(Debug)]
+struct Tolerant {
+    signed: Vec<u8>,
+    left_out: Vec<String>,
 }
 
 /// The digest that is signed. `Hash-Algorithm` chooses it; it is not signed itself and need not be, because a
@@ -70,6 +77,12 @@ impl Parameters<'_> {
         self.0.iter().find(|(found, _)| *found == name).map(|(_, value)| &**value)
     }
 
+    /// Whether there is all that a signature takes.
+    fn are_whole(&self) -> bool {
+        let is_there = |name| self.value(name).is_some();
+        is_there("Key-Pair-Id") && is_there("Signature") && (is_there("Policy") || is_there("Expires"))
+    }
+
     /// A repeated parameter has two readings, so it has none.
     fn repeated(&self) -> Option<&'static str> {
         NAMES.into_iter().find(|name| self.0.iter().filter(|(found, _)| found == name).count() > 1)
@@ -79,9 +92,10 @@ impl Parameters<'_> {
 impl<'a> SignedUrl<'a> {
     /// Reads the signing parameters of an absolute `uri`, or else of `cookies`, the request's `Cookie`.
     ///
-    /// One of them in the query is enough for no cookie to be looked at, as with CloudFront. Names and values are
-    /// compared percent-decoded: some players write `~` as `%7E` when they add a parameter of their own, and some
-    /// signers always do.
+    /// One of them in the query is enough for no cookie to be looked at, as with CloudFront. Of those with the suffix,
+    /// which CloudFront does not know, it takes a whole set: fewer sign nothing, and what CloudFront opens by its
+    /// cookies stays open. They are nobody's own in any case. Names and values are compared percent-decoded: some
+    /// players write `~` as `%7E` when they add a parameter of their own, and some signers always do.
     pub fn parse(uri: &'a Uri, cookies: Option<&str>, dialect: &Dialect) -> Result<Self, Unreadable> {
         let (mut plain, mut suffixed, mut own) = (Parameters::default(), Parameters::default(), Vec::new());
         for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
@@ -95,10 +109,16 @@ impl<'a> SignedUrl<'a> {
                 own.push(pair);
             }
         }
-        let (parameters, in_query) = match (plain.0.is_empty(), suffixed.0.is_empty()) {
-            (false, _) => (plain, true),
-            (true, false) => (suffixed, true),
-            (true, true) => (in_cookies(cookies.unwrap_or_default()), false),
+        let (parameters, in_query) = if !plain.0.is_empty() {
+            (plain, true)
+        } else if suffixed.are_whole() {
+            (suffixed, true)
+        } else {
+            match in_cookies(cookies.unwrap_or_default()) {
+                // What is missing in the query is then worth saying.
+                Parameters(none) if none.is_empty() => (suffixed, true),
+                cookies => (cookies, false),
+            }
         };
         if parameters.0.is_empty() {
             return Err(Denied::Unsigned.into());
@@ -107,17 +127,25 @@ impl<'a> SignedUrl<'a> {
             return Err(Denied::Repeated(name).into());
         }
 
+        // Anything else would be no id of ours either, and could be written to look like a line of the log.
         let key_pair_id =
-            parameters.value("Key-Pair-Id").filter(|id| !id.is_empty()).ok_or(Denied::NoKeyPair)?.to_owned();
+            parameters.value("Key-Pair-Id").filter(|id| is_plain(id)).ok_or(Denied::NoKeyPair)?.to_owned();
         let signature = parameters
             .value("Signature")
             .and_then(policy::decode)
             .filter(|bytes| !bytes.is_empty())
             .ok_or(Denied::SignatureUnreadable)?;
-        let Claims { location, policy, signed, hash, authority, tolerated } =
-            claims(uri, &parameters, own, in_query, dialect)
+        let Claims { location, policy, signed, hash, authority, tolerant } =
+            claims(uri, &parameters, &own, in_query, dialect)
                 .map_err(|reason| Unreadable { reason, signer: Some(signer(&key_pair_id, &signature)) })?;
-        Ok(Self { location, policy, signed, signature, hash, key_pair_id, authority, tolerated })
+        Ok(Self { location, policy, signed, signature, hash, key_pair_id, authority, tolerant })
+    }
+
+    /// The texts that may have been signed, each with the names of the viewer's own parameters that it leaves out:
+    /// first the one that CloudFront knows, which leaves out none.
+    pub(crate) fn readings(&self) -> impl Iterator<Item = (&[u8], &[String])> {
+        let tolerant = self.tolerant.iter().map(|Tolerant { signed, left_out }| (&**signed, &**left_out));
+        std::iter::once((&*self.signed, &[][..])).chain(tolerant)
     }
 
     /// Which viewing it belongs to.
@@ -150,13 +178,7 @@ impl From<Denied> for Unreadable {
 }
 
 fn signer(key_pair_id: &str, signature: &[u8]) -> String {
-    // What is no id was written by anybody, and may be written to look like a line of the log.
-    let session = Session::of(signature);
-    if is_plain(key_pair_id) {
-        format!("{key_pair_id} {session}")
-    } else {
-        format!("an id of {} bytes {session}", key_pair_id.len())
-    }
+    format!("{key_pair_id} {}", Session::of(signature))
 }
 
 /// All that is asked for with one signature, by the beginning of the signature's SHA-256: enough to tell one viewing from
@@ -183,14 +205,14 @@ struct Claims<'a> {
     signed: Vec<u8>,
     hash: Hash,
     authority: String,
-    tolerated: Vec<String>,
+    tolerant: Option<Tolerant>,
 }
 
 /// Reads the claims. `own` is what of the query is the viewer's own.
 fn claims<'a>(
     uri: &'a Uri,
     parameters: &Parameters<'_>,
-    mut own: Vec<&str>,
+    own: &[&str],
     in_query: bool,
     dialect: &Dialect,
 ) -> Result<Claims<'a>, Denied> {
@@ -201,27 +223,36 @@ fn claims<'a>(
     };
     // Some signers send both forms; CloudFront then goes by the policy.
     let custom = parameters.value("Policy").is_some();
-    let mut tolerated = Vec::new();
-    if !custom {
-        own.retain(|pair| {
-            let name = pair.split('=').next().unwrap_or_default();
-            let strange = dialect.tolerates(&decode(name));
-            if strange {
-                tolerated.push(name.to_owned());
-            }
-            !strange
-        });
-    }
     let location = Location::new(uri, own.join("&"));
-    let (policy, signed) = match (parameters.value("Policy"), parameters.value("Expires")) {
-        (Some(text), _) => custom_policy(text, dialect)?,
-        (None, Some(text)) => canned_policy(&location, text, dialect)?,
+    let (policy, signed, tolerant) = match (parameters.value("Policy"), parameters.value("Expires")) {
+        (Some(text), _) => {
+            let (policy, signed) = custom_policy(text, dialect)?;
+            (policy, signed, None)
+        }
+        (None, Some(text)) => {
+            let (policy, signed) = canned_policy(&location, text, dialect)?;
+            (policy, signed, tolerant(uri, own, text, dialect)?)
+        }
         (None, None) => return Err(unreadable("there is none")),
     };
     let handed_on = NAMES.into_iter().filter(|&name| in_query && !(custom && name == "Expires"));
     let pairs = handed_on.filter_map(|name| Some(format!("{name}={}", parameters.value(name)?)));
     let authority = pairs.collect::<Vec<_>>().join("&");
-    Ok(Claims { location, policy, signed, hash, authority, tolerated })
+    Ok(Claims { location, policy, signed, hash, authority, tolerant })
+}
+
+fn tolerant(uri: &Uri, own: &[&str], expires: &str, dialect: &Dialect) -> Result<Option<Tolerant>, Denied> {
+    fn name(pair: &str) -> &str {
+        pair.split('=').next().unwrap_or_default()
+    }
+    let (players, own): (Vec<_>, Vec<&str>) =
+        own.iter().copied().partition(|pair| dialect.tolerates(&decode(name(pair))));
+    if players.is_empty() {
+        return Ok(None);
+    }
+    let (_, signed) = canned_policy(&Location::new(uri, own.join("&")), expires, dialect)?;
+    let left_out = players.into_iter().map(|pair| name(pair).to_owned()).collect();
+    Ok(Some(Tolerant { signed, left_out }))
 }
 
 fn known(name: &str) -> Option<&'static str> {
@@ -351,6 +382,9 @@ mod tests {
         }
     }
 
+    /// A set with the suffix, up to its expiry.
+    const WHOLE: &str = "Signature-PREFIX=AA__&Key-Pair-Id-PREFIX=K1&Expires-PREFIX=";
+
     fn with_cookies(query: &str, cookies: &str) -> Result<(String, String), Denied> {
         let uri: Uri = format!("https://v.example/a/1.m4s{query}").parse().unwrap();
         let url = SignedUrl::parse(&uri, Some(cookies), &Dialect::default()).map_err(|error| error.reason)?;
@@ -365,10 +399,22 @@ mod tests {
         let read = with_cookies("?a=1&policy=2", &cookies).unwrap();
         assert_eq!(read, ("https://v.example/a/1.m4s?a=1&policy=2".to_owned(), String::new()));
         for query in
-            ["?Expires=5", "?Hash-Algorithm=SHA1", "?Key-Pair-Id=K1", "?Policy-PREFIX=x", "?Signature="]
+            ["?Expires=5", "?Hash-Algorithm=SHA1", "?Key-Pair-Id=K1", "?Signature=", &format!("?{WHOLE}5_")]
         {
             assert!(with_cookies(query, &cookies).is_err(), "{query}");
         }
+        // A set with the suffix that is not whole can sign nothing, and is no part of the URL either.
+        for query in [
+            "?Expires-PREFIX=1&a=1",
+            "?a=1&Policy-PREFIX=x&Key-Pair-Id-PREFIX=K1",
+            "?a=1&Signature-PREFIX=AA__&Signature-PREFIX=x",
+        ] {
+            let read = with_cookies(query, &cookies).unwrap();
+            assert_eq!(read, ("https://v.example/a/1.m4s?a=1".to_owned(), String::new()), "{query}");
+        }
+        let (_, authority) = with_cookies(&format!("?{WHOLE}5"), &cookies).unwrap();
+        assert_eq!(authority, "Expires=5&Signature=AA__&Key-Pair-Id=K1");
+        assert_eq!(with_cookies("?Policy-PREFIX=x", "a=b").unwrap_err(), Denied::NoKeyPair);
         assert_eq!(with_cookies("", &cookies.to_lowercase()).unwrap_err(), Denied::Unsigned);
         let twice = format!("{cookies}; CloudFront-Key-Pair-Id=K1");
         assert_eq!(with_cookies("", &twice).unwrap_err(), Denied::Repeated("Key-Pair-Id"));
@@ -392,11 +438,18 @@ mod tests {
             "https://v.example/1.m4s?CMCD=bs&v=2&_HLS_msn=3&Expires=5&Signature=AA__&Key-Pair-Id=K"
                 .parse()
                 .unwrap();
+        let readings = |dialect: &Dialect| {
+            let url = SignedUrl::parse(&uri, None, dialect).unwrap();
+            let text = |signed: &[u8]| String::from_utf8_lossy(signed).into_owned();
+            url.readings().map(|(signed, left_out)| (text(signed), left_out.join(" "))).collect::<Vec<_>>()
+        };
+        let whole =
+            (policy::canned("https://v.example/1.m4s?CMCD=bs&v=2&_HLS_msn=3", 5).unwrap(), String::new());
+        let without = (policy::canned("https://v.example/1.m4s?v=2", 5).unwrap(), "CMCD _HLS_msn".to_owned());
+        assert_eq!(readings(&Dialect::default()), std::slice::from_ref(&whole));
         let players = vec!["CMCD*".to_owned(), "_HLS_*".to_owned()];
-        let url = SignedUrl::parse(&uri, None, &Dialect { players, ..Dialect::default() }).unwrap();
-        assert_eq!(url.location.to_string(), "https://v.example/1.m4s?v=2");
-        assert_eq!(url.tolerated, ["CMCD", "_HLS_msn"]);
-        let url = SignedUrl::parse(&uri, None, &Dialect::default()).unwrap();
-        assert_eq!(url.location.to_string(), "https://v.example/1.m4s?CMCD=bs&v=2&_HLS_msn=3");
+        assert_eq!(readings(&Dialect { players, ..Dialect::default() }), [whole.clone(), without]);
+        let players = vec!["x".to_owned()];
+        assert_eq!(readings(&Dialect { players, ..Dialect::default() }), [whole]);
     }
 }

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use edge::crypto::halves;
+use edge::crypto::{TrustedKey, halves};
 use edge::policy::{Cidr, Location, Resource, canned, decode, encode};
 use http::Uri;
 use proptest::collection::vec;
@@ -203,6 +203,32 @@ proptest! {
             prop_assert_eq!(der(&halves[..32], &halves[32..]), bytes);
         }
     }
+}
+
+proptest! {
+    // Making a point takes a millisecond without optimisation.
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_point_is_on_the_curve_if_p256_says_so(private in vec(any::<u8>(), 32), flip in 0..512_usize, flips in any::<bool>()) {
+        let Ok(private) = p256::ecdsa::SigningKey::from_slice(&private) else { return Ok(()) };
+        let mut point = private.verifying_key().to_sec1_point(false).as_bytes().to_vec();
+        if flips {
+            point[1 + flip / 8] ^= 1 << (flip % 8);
+        }
+        let expected = p256::ecdsa::VerifyingKey::from_sec1_bytes(&point).is_ok();
+        prop_assert_eq!(TrustedKey::parse("K1", &p256_pem(&point)).is_ok(), expected, "{:x?}", point);
+    }
+}
+
+/// A `SubjectPublicKeyInfo` (RFC 5480) with a point on P-256, wherever it is.
+fn p256_pem(point: &[u8]) -> String {
+    use base64::Engine;
+    let algorithm = b"\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
+    let spki = [&b"\x30\x59"[..], algorithm, b"\x03\x42\x00", point].concat();
+    let base64 = base64::engine::general_purpose::STANDARD.encode(spki);
+    let (first, second) = base64.split_at(64);
+    format!("-----BEGIN PUBLIC KEY-----\n{first}\n{second}\n-----END PUBLIC KEY-----\n")
 }
 
 fn addresses() -> impl Strategy<Value = IpAddr> {

@@ -15,6 +15,7 @@ struct File {
     policy: String,
     keys: BTreeMap<String, String>,
     vectors: Vec<Vector>,
+    unsound: Vec<Unsound>,
 }
 
 #[derive(serde::Deserialize)]
@@ -26,9 +27,29 @@ struct Vector {
     good: bool,
 }
 
+#[derive(serde::Deserialize)]
+struct Unsound {
+    what: String,
+    pem: String,
+    problem: String,
+}
+
+fn file() -> File {
+    serde_json::from_str(include_str!("vectors.json")).unwrap()
+}
+
+/// The Worker is asked the same, by `tests/settings.rs`; the runtime's WebCrypto imports none of these.
+#[test]
+fn a_key_that_could_never_verify_anything_is_none() {
+    for Unsound { what, pem, problem } in file().unsound {
+        let error = TrustedKey::parse("K1", &pem).unwrap_err();
+        assert!(error.contains(&problem), "{what}: {error}");
+    }
+}
+
 #[test]
 fn software_tells_good_signatures_from_others() {
-    let File { policy, keys, vectors } = serde_json::from_str(include_str!("vectors.json")).unwrap();
+    let File { policy, keys, vectors, .. } = file();
     for Vector { what, key, hash, signature, good } in vectors {
         let trusted = TrustedKey::parse(&key, &keys[&key]).unwrap();
         let algorithm = if hash == "SHA1" { Hash::Sha1 } else { Hash::Sha256 };

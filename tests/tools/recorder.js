@@ -1,6 +1,7 @@
 //! Goes in front of the built Worker in tests that want to know what the bucket was asked for: every answer says so
-//! in a header, one key after the other, and nothing for nothing. What is built stays as it is; only its binding
-//! is another one.
+//! in a header, one key after the other, and nothing for nothing; and in another, how many keys for signatures were
+//! imported so far. What is built stays as it is; only its binding is another one. With the variable IMPORTS_FAIL no
+//! key can be imported.
 
 import Edge from "./index.js";
 
@@ -22,12 +23,22 @@ class R2Bucket {
   }
 }
 
+let imports = 0;
+let importsFail = false;
+const { importKey } = SubtleCrypto.prototype;
+SubtleCrypto.prototype.importKey = function (...key) {
+  imports += 1;
+  return importsFail ? Promise.reject(new Error("no key can be imported")) : importKey.apply(this, key);
+};
+
 export default {
   async fetch(request, env, context) {
+    importsFail = "IMPORTS_FAIL" in env;
     const bucket = new R2Bucket(env.MEDIA);
     const answer = await new Edge(context, { ...env, MEDIA: bucket }).fetch(request);
     const recorded = new Response(answer.body, answer);
     recorded.headers.set("X-Origin-Asked", bucket.asked.map(encodeURIComponent).join(","));
+    recorded.headers.set("X-Keys-Imported", imports);
     return recorded;
   },
 };

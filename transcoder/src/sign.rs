@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use edge::ObjectKey;
 use edge::policy::{self, Cidr, Dialect, LAST_SECOND, Location, Policy, Resource};
+use edge::serve::LONGEST_URL;
 use edge::signed_url::Hash;
 use http::Uri;
 use jiff::{Span, SpanRelativeTo, Timestamp};
@@ -153,7 +154,7 @@ impl KeyPair {
     pub fn sign(&self, order: &Order, now: Timestamp) -> Result<Signed, SignError> {
         let statement = Statement::of(order, Carrier::Query, now)?;
         let query = self.parameters(&statement, "").join("&");
-        Ok(self.in_query(order, query, statement))
+        self.in_query(order, query, statement)
     }
 
     /// The same with every parameter there twice, the second time with `suffix` behind its name.
@@ -164,7 +165,7 @@ impl KeyPair {
         }
         let statement = Statement::of(order, Carrier::TwiceInQuery, now)?;
         let query = [self.parameters(&statement, ""), self.parameters(&statement, suffix)].concat().join("&");
-        Ok(self.in_query(order, query, statement))
+        self.in_query(order, query, statement)
     }
 
     /// The same as cookies, for a browser to send along by itself.
@@ -177,7 +178,7 @@ impl KeyPair {
         Ok(Signed { url: order.url.clone(), cookies, remarks })
     }
 
-    fn in_query(&self, order: &Order, query: String, statement: Statement) -> Signed {
+    fn in_query(&self, order: &Order, query: String, statement: Statement) -> Result<Signed, SignError> {
         let mut remarks = statement.remarks;
         let url = match &*order.url {
             pattern if pattern.contains('*') => query,
@@ -185,11 +186,14 @@ impl KeyPair {
             url if url.contains('?') => format!("{url}&{query}"),
             url => format!("{url}?{query}"),
         };
+        if url.len() > LONGEST_URL {
+            return Err(SignError::TooLong(url.len()));
+        }
         if url.len() > LONG_URL {
             remarks.push(format!("has {} bytes; some players cut links at 4096", url.len()));
         }
         remarks.extend(self.remark());
-        Signed { url, cookies: Vec::new(), remarks }
+        Ok(Signed { url, cookies: Vec::new(), remarks })
     }
 
     /// The signing parameters, in botocore's order; what says the hash comes last, as with AWS's JavaScript signer.
@@ -543,6 +547,9 @@ pub enum SignError {
     /// CloudFront's last second.
     #[error("--expires is after 2038-01-19T03:14:07Z, the last second that CloudFront's signatures can name")]
     TooFar,
+    /// A URL that neither CloudFront nor the edge would take.
+    #[error("signed, the URL has {0} bytes; CloudFront and the edge take {LONGEST_URL}")]
+    TooLong(usize),
     /// A URL that no player would ask for as it is written.
     #[error("the URL {0:?} {1}")]
     Url(String, Cow<'static, str>),
@@ -759,6 +766,8 @@ mod tests {
         assert!(refused(&Order { resource, ..order(url) }).contains("does not cover"));
         let resource = Some(format!("https://v.example/*{}", "*".repeat(4096)));
         assert!(refused(&Order { resource, ..order(url) }).contains("longer than 4096"));
+        let long = format!("{url}?x={}", "x".repeat(8_000));
+        assert!(refused(&order(&long)).contains("take 8192"));
         assert!(refused(&Order { expires: 1_798_718_400, ..order(url) }).contains("in the past"));
         assert!(refused(&Order { expires: 2_147_483_648, ..order(url) }).contains("2038"));
         assert!(refused(&Order { starts: Some(1_798_725_600), ..order(url) }).contains("before"));

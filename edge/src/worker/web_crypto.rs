@@ -55,23 +55,29 @@ struct Imported {
     key: CryptoKey,
 }
 
-/// The key, imported once for the life of the isolate. An RSA key is imported for one hash.
+/// The key, imported once for the life of the isolate, even if that fails: it would fail at each request again, and
+/// whoever knows the key's id could ask for that. An RSA key is imported for one hash.
 async fn imported(key: &TrustedKey, hash: Hash) -> Result<Imported, JsValue> {
+    type Keys = HashMap<(String, &'static str), Result<Imported, JsValue>>;
     thread_local! {
-        static KEYS: RefCell<HashMap<(String, &'static str), Imported>> = RefCell::default();
+        static KEYS: RefCell<Keys> = RefCell::default();
     }
     let name = (key.id().to_owned(), hash.name());
     if let Some(imported) = KEYS.with_borrow(|keys| keys.get(&name).cloned()) {
-        return Ok(imported);
+        return imported;
     }
+    let imported = import(key, hash).await;
+    KEYS.with_borrow_mut(|keys| keys.insert(name, imported.clone()));
+    imported
+}
+
+async fn import(key: &TrustedKey, hash: Hash) -> Result<Imported, JsValue> {
     let (subtle, parameters) = (subtle()?, parameters(key, hash)?);
     let usages = Array::of1(&"verify".into());
     let spki: Object = Uint8Array::from(key.spki()).unchecked_into();
     let import = subtle.import_key_with_object("spki", &spki, &parameters, false, &usages)?;
     let key = JsFuture::from(import).await?.unchecked_into();
-    let imported = Imported { subtle, parameters, key };
-    KEYS.with_borrow_mut(|keys| keys.insert(name, imported.clone()));
-    Ok(imported)
+    Ok(Imported { subtle, parameters, key })
 }
 
 /// `RsaHashedImportParams` and `EcKeyImportParams`, `EcdsaParams`: what one of them does not know it does not read.
