@@ -153,6 +153,12 @@ pub fn recording_gates(objects: &[(&str, &[u8])], settings: &Value) -> [Box<dyn 
 /// A header with the keys that the origin was asked for to make this answer, percent-encoded, separated by commas.
 pub const ORIGIN_ASKED: &str = "x-origin-asked";
 
+/// A header with the content encodings that a recording [`Worker`] was told its client accepts, as Cloudflare tells.
+pub const CLIENT_ACCEPTS: &str = "x-client-accepts";
+
+/// A header with the content encoding that a recording [`Worker`] chose, whatever was done to its answer afterwards.
+pub const EDGE_ENCODING: &str = "x-edge-encoding";
+
 /// A folder with these objects. Gates live as long as the process, and so does it.
 fn filled(objects: &[(&str, &[u8])]) -> PathBuf {
     let folder = tempfile::tempdir().unwrap();
@@ -305,7 +311,8 @@ impl Worker {
         Self::start(folder, settings, &[])
     }
 
-    /// Serves a folder, and says in [`ORIGIN_ASKED`] what it asked its bucket for.
+    /// Serves a folder, and says in [`ORIGIN_ASKED`], [`CLIENT_ACCEPTS`] and [`EDGE_ENCODING`] how it came to each
+    /// answer. A setting `CLIENT_ACCEPTS` is taken for what every client accepts.
     #[must_use]
     pub fn recording(folder: &Path, settings: &Value) -> Self {
         Self::start(folder, settings, &["record"])

@@ -32,6 +32,9 @@ const GLANCE_MILLISECONDS = 200;
 const AHEAD_SECONDS = 1;
 // Where a track ends is known to a frame of sound or picture; players stop at the shorter one.
 const TOLERANCE_SECONDS = 0.5;
+// What a gate is opened by, and what comes with a signature.
+const AUTHORITIES = ["Signature", "t"];
+const SIGNED = [...AUTHORITIES, "Policy", "Expires", "Key-Pair-Id", "Hash-Algorithm"];
 
 /**
  * Opens the watch page and plays what it shows, then presses every button at the gate. `player` is `hls.js` or
@@ -39,17 +42,30 @@ const TOLERANCE_SECONDS = 0.5;
  *
  * What it saw comes back, with nothing in it that opens anything, and with `problems`: what a viewer would mind.
  */
-export async function watch({ page: address, player = "hls.js", rate = 2, longest = Infinity }) {
+export async function watch({ page, player = "hls.js", rate = 2, longest = Infinity }) {
   const browser = await launch();
   try {
-    const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
-    const requests = requestsTo((url) => url.origin !== new URL(address).origin, page);
-    const complaints = complaintsOf(page);
-    const url = new URL(address);
+    const url = new URL(page);
     if (player === "native") url.searchParams.set("player", "native");
-    await page.goto(url.href);
+    return await watchIn(browser, { page: url.href, rate, longest });
+  } finally {
+    await browser.close();
+  }
+}
 
-    const stuck = await playThrough(page, { rate, longest });
+/**
+ * The same in a browser that may show other pages as well, for any page that tells in `reelgate` what its player does.
+ * Of a `live` stream, which has no end, it waits until the player has asked for more of it.
+ */
+export async function watchIn(browser, { page: address, rate, longest = Infinity, live = false }) {
+  const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
+  try {
+    const { origin, hash } = new URL(address);
+    const requests = requestsTo((url) => url.origin !== origin, page, hash.slice(1));
+    const complaints = complaintsOf(page);
+    await page.goto(address);
+
+    const stuck = await (live ? playOn(page, requests) : playThrough(page, { rate, longest }));
     const { problem, errors, ...seen } = await look(page);
     // The buttons make the page ask for what it must not get: those requests and their refusals are no part of playing.
     const playing = { requests: [...requests], complaints: [...complaints] };
@@ -58,7 +74,7 @@ export async function watch({ page: address, player = "hls.js", rate = 2, longes
     const report = {
       browser: `Chromium ${browser.version()}`,
       ...seen,
-      stretches: stretches(seen.duration, longest),
+      stretches: live ? [] : stretches(seen.duration, longest),
       errors: errors.filter((error) => !isSlowMachine(error)),
       slowMachine: errors.filter(isSlowMachine),
       ...(problem && { problem }),
@@ -66,9 +82,9 @@ export async function watch({ page: address, player = "hls.js", rate = 2, longes
       ...playing,
       attempts,
     };
-    return { ...report, problems: [...(stuck ? [stuck] : []), ...problems(report)] };
+    return { ...report, problems: [...(stuck ? [stuck] : []), ...problems(report, live)] };
   } finally {
-    await browser.close();
+    await page.close();
   }
 }
 
@@ -80,10 +96,10 @@ export function stretches(duration, longest) {
   return [0, (duration - each) / 2, duration - each].map((from) => [from, from + each]);
 }
 
-function problems({ ended, played, stretches, errors, requests, complaints }) {
+function problems({ ended, played, stretches, errors, requests, complaints }, live) {
   const wanted = stretches.reduce((sum, [from, to]) => sum + to - from, 0);
   return [
-    ended ? [] : "it did not come to the end",
+    ended || live ? [] : "it did not come to the end",
     played < wanted - TOLERANCE_SECONDS ? `${played} s of ${wanted.toFixed(2)} s were played` : [],
     errors.map(({ type, details, status }) => `player: ${type}, ${details}${status ? ` (${status})` : ""}`),
     requests.filter(({ status }) => status >= 400).map(({ url, status }) => `${status} for ${url}`),
@@ -95,7 +111,8 @@ const isSegment = ({ url, status }) => status < 300 && /\.(m4s|mp4|ts|aac)$/.tes
 
 const isSlowMachine = ({ details, ahead }) => details === "bufferStalledError" && ahead > AHEAD_SECONDS;
 
-async function launch() {
+/** A headless Chromium, for whoever closes it. */
+export async function launch() {
   const candidates = process.env.CHROMIUM ? [process.env.CHROMIUM] : CHROMIUMS;
   const executablePath = candidates.find(existsSync);
   if (!executablePath) {
@@ -110,18 +127,47 @@ async function launch() {
   return chromium.launch({ executablePath, args: QUIET, ...signals });
 }
 
-/** The requests that `page` sends to where `matches`, as they are answered, without what opens anything. */
-function requestsTo(matches, page) {
+/**
+ * The requests that `page` sends to where `matches`, as they are answered, without what opens anything: but which
+ * parameter opened it, which others came along, and whether the player spelt `anew` what was signed.
+ */
+function requestsTo(matches, page, signedUrl) {
   const requests = [];
+  const first = {};
   const note = (request, outcome) => {
     const url = new URL(request.url());
     if (!url.protocol.startsWith("http") || !matches(url)) return;
-    const signed = ["Signature", "t"].some((name) => url.searchParams.has(name));
-    requests.push({ url: `${url.origin}${url.pathname}`, signed, ...outcome });
+    const { authority, spelling, more } = query(url.search);
+    first[authority] ??= spelling;
+    requests.push({
+      url: `${url.origin}${url.pathname}`,
+      signed: authority !== undefined,
+      authority,
+      anew: spelling !== first[authority],
+      more,
+      ...outcome,
+    });
   };
-  page.on("response", (response) => note(response.request(), { status: response.status() }));
+  const { authority, spelling } = query(URL.parse(signedUrl)?.search ?? "");
+  first[authority] = spelling;
+  page.on("response", (response) => {
+    const encoding = response.headers()["x-edge-encoding"];
+    note(response.request(), { status: response.status(), ...(encoding && { encoding }) });
+  });
   page.on("requestfailed", (request) => note(request, { failure: request.failure()?.errorText }));
   return requests;
+}
+
+/** The parameter of a raw query that a gate is opened by, all that belongs to it as it is spelt, and other names. */
+function query(search) {
+  const pairs = search.slice(1).split("&").filter(Boolean);
+  const name = (pair) => pair.split("=")[0];
+  const names = pairs.map(name);
+  return {
+    authority: AUTHORITIES.find((authority) => names.includes(authority)),
+    spelling: pairs.filter((pair) => SIGNED.includes(name(pair))).sort().join("&"),
+    more: names.filter((name) => !SIGNED.includes(name)),
+  };
 }
 
 /** What goes wrong in the page itself: exceptions, and whatever its content security policy forbids. */
@@ -132,6 +178,13 @@ function complaintsOf(page) {
     if (message.type() === "error") complaints.push(`console: ${message.text().replace(/\?\S*/g, "?…")}`);
   });
   return complaints;
+}
+
+/** Plays a stream that goes on until its playlist was asked for twice with a directive of RFC 8216bis. */
+async function playOn(page, requests) {
+  const asked = () => requests.filter(({ more }) => more.some((name) => name.startsWith("_HLS_"))).length;
+  const { stuck, time } = await until(page, ({ errors }) => asked() > 1 || errors.some(({ fatal }) => fatal));
+  return stuck ? `it stood still for ${PATIENCE_SECONDS} s at ${time} s, and asked for more ${asked()} times` : undefined;
 }
 
 /** Plays every stretch, and says where it got stuck, if it did. */

@@ -1,7 +1,10 @@
-//! Goes in front of the built Worker in tests that want to know what the bucket was asked for: every answer says so
-//! in a header, one key after the other, and nothing for nothing; and in another, how many keys for signatures were
-//! imported so far. What is built stays as it is; only its binding is another one. With the variable IMPORTS_FAIL no
-//! key can be imported.
+//! Goes in front of the built Worker in tests that want to know what it did. In headers, every answer says what the
+//! bucket was asked for, one key after the other and nothing for nothing; how many keys for signatures were imported so
+//! far; which encodings the Worker was told that the client accepts; and which one it chose itself, before anybody
+//! compressed its answer for it. What is built stays as it is; only its binding is another one.
+//!
+//! Two variables are not for the Worker: with IMPORTS_FAIL no key can be imported, and CLIENT_ACCEPTS speaks for clients
+//! whose own wish is of no use, as browsers', which cannot be stopped from accepting gzip.
 
 import Edge from "./index.js";
 
@@ -32,13 +35,17 @@ SubtleCrypto.prototype.importKey = function (...key) {
 };
 
 export default {
-  async fetch(request, env, context) {
-    importsFail = "IMPORTS_FAIL" in env;
+  async fetch(request, { CLIENT_ACCEPTS, IMPORTS_FAIL, ...env }, context) {
+    importsFail = IMPORTS_FAIL !== undefined;
     const bucket = new R2Bucket(env.MEDIA);
-    const answer = await new Edge(context, { ...env, MEDIA: bucket }).fetch(request);
+    const clientAcceptEncoding = CLIENT_ACCEPTS ?? request.cf?.clientAcceptEncoding;
+    const asked = new Request(request, { cf: { ...request.cf, clientAcceptEncoding } });
+    const answer = await new Edge(context, { ...env, MEDIA: bucket }).fetch(asked);
     const recorded = new Response(answer.body, answer);
     recorded.headers.set("X-Origin-Asked", bucket.asked.map(encodeURIComponent).join(","));
     recorded.headers.set("X-Keys-Imported", imports);
+    recorded.headers.set("X-Client-Accepts", clientAcceptEncoding);
+    recorded.headers.set("X-Edge-Encoding", answer.headers.get("Content-Encoding") ?? "identity");
     return recorded;
   },
 };

@@ -1,12 +1,13 @@
 //! Runs the built Worker under workerd, for tests: `node tests/tools/worker.mjs <folder of objects> <vars.json> [record]`
 //!
-//! With `record` every answer says what the bucket was asked for (recorder.js).
+//! With `record` every answer says what the Worker did to make it (recorder.js).
 //! Prints one line, `{"url":"http://127.0.0.1:PORT"}`, once it answers. Its logs go to stderr. It ends when its
 //! stdin closes, so that a test that is killed leaves nothing behind. Do end it so: SIGKILL orphans workerd.
 //!
 //! What is in front of the Worker here does as Cloudflare does: the Worker sees `Accept-Encoding: br, gzip` whatever
-//! was sent, and text is compressed on its way out. A client's own `Host`, `CF-Connecting-IP` and `X-Forwarded-Proto`
-//! decide the URL and the address that the Worker sees.
+//! was sent, and in `request.cf.clientAcceptEncoding` what was, empty for nothing; text is compressed on its way out,
+//! or decompressed, as the client wants it. To one that sent no `Accept-Encoding` everything goes as the Worker made it.
+//! A client's own `Host`, `CF-Connecting-IP` and `X-Forwarded-Proto` decide the URL and the address that the Worker sees.
 
 import { readFile, readdir } from "node:fs/promises";
 import { extname, join } from "node:path";

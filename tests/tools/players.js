@@ -1,0 +1,89 @@
+// Plays the URL in the fragment with the player that `?player=` names, as its own documentation says to.
+//
+// With `&cmcd` the player tells the server what it does (CTA-5004), in a parameter of every request: to add it some
+// write the whole query anew.
+
+const video = document.querySelector("video");
+const address = location.hash.slice(1);
+const wanted = new URLSearchParams(location.search);
+const cmcd = wanted.has("cmcd");
+
+// What browser.mjs reads.
+const seen = { player: "none", levels: [], errors: [] };
+globalThis.reelgate = seen;
+
+const PLAYERS = {
+  "hls.js": () => playWithHls("hls.js"),
+  "hls.js-1.5": () => playWithHls("hls.js-1.5"),
+  shaka: playWithShaka,
+  "video.js": playWithVideoJs,
+  native: playNatively,
+};
+PLAYERS[wanted.get("player")]().catch((error) => failed({ type: "exception", details: error.message }));
+
+async function playWithHls(name) {
+  const { default: Hls } = await import(`./${name}.mjs`);
+  seen.player = `hls.js ${Hls.version}`;
+  const hls = new Hls({ enableWorker: false, ...(cmcd && { cmcd: {} }) });
+  hls.on(Hls.Events.ERROR, (_, { type, details, fatal, response, error }) => {
+    // At a multiple of the speed, among other players, it may have to wait. Whoever waits for ever never ends.
+    if (!fatal && ["bufferStalledError", "bufferNudgeOnStall"].includes(details)) return;
+    failed({ type, details, fatal, status: response?.code, message: error?.message });
+  });
+  hls.on(Hls.Events.MANIFEST_PARSED, start);
+  hls.loadSource(address);
+  hls.attachMedia(video);
+}
+
+async function playWithShaka() {
+  await script("shaka.js");
+  const { shaka } = globalThis;
+  seen.player = `Shaka ${shaka.Player.version}`;
+  shaka.polyfill.installAll();
+  const player = new shaka.Player();
+  player.addEventListener("error", ({ detail: { category, code, data, severity } }) => {
+    // Its data begins with the URL, which opens something.
+    const fatal = severity === shaka.util.Error.Severity.CRITICAL;
+    failed({ type: `category ${category}`, details: `error ${code}`, status: data?.[1], fatal });
+  });
+  await player.attach(video);
+  if (cmcd) player.configure("cmcd.enabled", true);
+  await player.load(address).catch(({ code }) => Promise.reject(new Error(`error ${code}`)));
+  start();
+}
+
+async function playWithVideoJs() {
+  await script("video.js");
+  const { videojs } = globalThis;
+  seen.player = `Video.js ${videojs.VERSION}`;
+  // Its own HLS, where it would leave Safari's and newer Chromiums' to themselves.
+  const player = videojs(video, { html5: { vhs: { overrideNative: true }, nativeAudioTracks: false } });
+  player.on("error", () => failed({ type: "error", details: player.error().message, fatal: true }));
+  player.src({ src: address, type: "application/vnd.apple.mpegurl" });
+  player.ready(start);
+}
+
+async function playNatively() {
+  seen.player = "Chromium's own";
+  video.addEventListener("error", () => {
+    failed({ type: "error", details: `${video.error.code} ${video.error.message}`, fatal: true });
+  });
+  video.src = address;
+  start();
+}
+
+function start() {
+  video.muted = true;
+  video.play().catch(() => {});
+}
+
+function failed(error) {
+  seen.errors.push({ fatal: true, ...error });
+}
+
+function script(src) {
+  return new Promise((resolve, reject) => {
+    const element = Object.assign(document.createElement("script"), { src, onload: resolve, onerror: reject });
+    document.head.append(element);
+  });
+}
