@@ -36,7 +36,7 @@ const GZIP: Mode = Mode { settings: &[], encoding: "gzip", authority: "Signature
 
 /// A ticket in place of the query.
 const TICKET: Mode = Mode {
-    settings: &[("TICKET_SECRET", "a secret of the tests, long enough to be one")],
+    settings: &[("TICKET_SECRET", "a secret of the tests: long enough to be one")],
     encoding: "gzip",
     authority: "t",
 };

@@ -248,8 +248,8 @@ pub enum Denied {
     /// The ticket is not one of ours, or was made for another host, path or address.
     #[error("the ticket is not ours, or for another host, path or address")]
     BadTicket,
-    /// The policy, or the ticket, has expired.
-    #[error("it has expired")]
+    /// The policy has expired, or the ticket that carried it on.
+    #[error("the policy has expired")]
     Expired,
     /// It is signed by way of SHA-1, which the operator forbids.
     #[error("it is signed by way of SHA-1, which FORBID_SHA1 forbids")]
