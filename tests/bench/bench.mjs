@@ -1,5 +1,6 @@
 //! `make bench`: what the gate costs, side by side with Workers that check nothing and with the same gate in plain
-//! JavaScript (workers/rival.mjs), in CPU time of bare workerd.
+//! JavaScript (workers/rival.mjs), in CPU time of bare workerd. Here it is what a signature costs; what playlists cost
+//! is in rewriting.mjs and playlists.mjs. `node tests/bench/bench.mjs rewriting` measures that alone.
 //!
 //! Microseconds depend on the machine and on what else it does. So rivals take turns, a few hundred requests at a
 //! time, and what is claimed are medians of what differed between neighbours. Claims of one run, not tests.
@@ -12,13 +13,14 @@ import { gzipSync } from "node:zlib";
 
 import { version as workerdVersion } from "workerd";
 
-import { Failure, json, report, root } from "../tools/project.mjs";
-import { ask } from "./load.mjs";
-import { Signer, permitting, query, request, scribble } from "./requests.mjs";
-import { Runtime } from "./runtime.mjs";
+import { Failure, report, root } from "../tools/project.mjs";
+import { difference, median, ratio, round, say, table, takeTurns } from "./figures.mjs";
+import { memory, playlists } from "./playlists.mjs";
+import { Signer, always, inTurn, permitting, query, scribble } from "./requests.mjs";
+import { rewriting } from "./rewriting.mjs";
+import { Runtime, built, gate, rival, written } from "./runtime.mjs";
 
 const SECONDS = 80;
-const FEWEST_ROUNDS = 5;
 /** For each question in each round: some 100 ms. */
 const REQUESTS = 250;
 /** For each question before the first round. V8 compiles what is used much a second time, and better. */
@@ -31,49 +33,72 @@ const SEGMENT = "/assets/lesson/1/720p/00042.m4s";
 const POSTER = "/assets/lesson/1/poster.jpg";
 const LESSON = "https://video.example/assets/lesson/1/*";
 
-async function main() {
+const PARTS = { signatures, rewriting, playlists, memory };
+
+async function main(names = Object.keys(PARTS)) {
   const folder = await mkdtemp(join(tmpdir(), "reelgate-bench-"));
-  const runtimes = {};
+  const stops = [];
   const interrupted = new Promise((_, reject) => {
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
       process.once(signal, () => reject(new Failure(`${signal} before there was anything to say`)));
     }
   });
-  const measured = async () => {
-    const signers = {
-      rsa: new Signer("K2JCJMDEHXQW5F", "rsa", { modulusLength: 2048 }),
-      ec: new Signer("K3VZQ0GNEP256A", "ec", { namedCurve: "P-256" }),
-    };
-    for (const [name, { modules, variables }] of Object.entries(rivals(signers))) {
+  const stop = () => Promise.all(stops.splice(0).map((stop) => stop()));
+  const bench = {
+    folder,
+    /** Has something stopped when its part is over, however that ends. */
+    stopLater: (stop) => stops.push(stop),
+    /** Starts a Worker under a name. */
+    async start(name, worker) {
+      const runtime = new Runtime();
       // Known before it runs, so that it is stopped whatever happens meanwhile.
-      runtimes[name] = new Runtime();
-      await runtimes[name].start(join(folder, name), modules, variables);
+      stops.push(() => runtime.stop());
+      await runtime.start(join(folder, name), worker);
+      return runtime;
+    },
+  };
+  const measured = async () => {
+    const processors = cpus();
+    const machine = `${processors.length} × ${processors[0].model.trim()}, Linux ${release()}`;
+    say(`workerd ${workerdVersion}, Node ${process.versions.node} on ${machine}, load ${loadavg()[0].toFixed(1)}.`);
+    for (const name of names) {
+      if (!PARTS[name]) throw new Failure(`there is no part ${name}, but ${Object.keys(PARTS).join(", ")}`);
+      say("");
+      await PARTS[name](bench);
+      await stop();
     }
-    await compare(questions(signers), runtimes);
   };
   try {
     await Promise.race([measured(), interrupted]);
   } finally {
-    await Promise.all(Object.values(runtimes).map((runtime) => runtime.stop()));
+    await stop();
     await rm(folder, { recursive: true, force: true });
   }
 }
 
+async function signatures({ start }) {
+  const signers = {
+    rsa: new Signer("K2JCJMDEHXQW5F", "rsa", { modulusLength: 2048 }),
+    ec: new Signer("K3VZQ0GNEP256A", "ec", { namedCurve: "P-256" }),
+  };
+  const runtimes = {};
+  for (const [name, worker] of Object.entries(rivals(signers))) runtimes[name] = await start(name, worker);
+  await compare(questions(signers), runtimes);
+}
+
 /** The Workers, each in a workerd of its own. */
 function rivals({ rsa, ec }) {
-  const built = (folder) => ["index.js", "index_bg.wasm"].map((file) => join(root, folder, file));
-  const written = (file) => [join(import.meta.dirname, "workers", file)];
   const variables = {
     TRUSTED_KEYS: JSON.stringify({ [rsa.id]: rsa.pem, [ec.id]: ec.pem }),
     PUBLIC_PATHS: "/assets/*/poster.jpg",
   };
   return {
     hello: { modules: built("target/bench/hello") },
-    helloInJs: { modules: written("hello.mjs") },
-    gate: { modules: built("edge/build"), variables },
+    helloInJs: { modules: [written("hello.mjs")] },
+    gate: gate(variables),
     // It remembers only where that helps it: it is to be beaten at its best.
-    rival: { modules: written("rival.mjs"), variables },
-    rivalWithMemory: { modules: written("rival.mjs"), variables: { ...variables, REMEMBER: "on" } },
+    rival: rival(variables),
+    rivalWithMemory: rival({ ...variables, REMEMBER: "on" }),
   };
 }
 
@@ -102,54 +127,30 @@ function questions({ rsa, ec }) {
   };
 }
 
-/** What is asked, one after the other and over again. */
-function inTurn(count, target) {
-  const requests = Array.from({ length: count }, (_, i) => request(target(i)));
-  let asked = 0;
-  return () => requests[asked++ % count];
-}
-
-function always(target) {
-  return inTurn(1, () => target);
-}
-
 async function compare(rows, runtimes) {
   const contests = [];
   for (const row of Object.values(rows)) {
+    const { next, status } = row;
     for (const side of ["rust", "js"].filter((side) => row[side])) {
-      row[`${side}Times`] = [];
-      contests.push({ ...row, runtime: runtimes[row[side]], times: row[`${side}Times`] });
+      const contest = { runtime: runtimes[row[side]], times: [] };
+      contest.turn = () => contest.runtime.cpuOf(REQUESTS, next, status);
+      contests.push(contest);
+      row[`${side}Times`] = contest.times;
+      await contest.runtime.cpuOf(WARM_UP, next, status);
     }
   }
-  for (const { runtime, next, status } of contests) await ask(runtime.port, WARM_UP, next, status);
-  const end = Date.now() + SECONDS * 1000;
-  let rounds = 0;
-  for (; rounds < FEWEST_ROUNDS || Date.now() < end; rounds += 1) {
-    // There and back again: who comes later in one round comes earlier in the next.
-    for (const { runtime, next, status, times } of rounds % 2 ? contests.toReversed() : contests) {
-      let before;
-      await ask(runtime.port, REQUESTS, next, status, () => (before = runtime.cpu()));
-      times.push((runtime.cpu() - before) / REQUESTS);
-    }
-  }
-  await print(rows, rounds);
+  await print(rows, await takeTurns(contests, SECONDS));
 }
 
 async function print(rows, rounds) {
-  const processors = cpus();
-  const load = loadavg()[0].toFixed(1);
-  const machine = `${processors.length} × ${processors[0].model.trim()}, Linux ${release()}, load ${load}`;
-  say(`CPU time of a request, in µs: medians of ${rounds} rounds of ${REQUESTS} requests.`);
-  say(`workerd ${workerdVersion} on ${machine}. Objects have 1 KB.\n`);
-  const line = (name, ...cells) => {
-    say(`| ${[name.padEnd(36), ...cells.map((cell) => cell.padStart(10))].join(" | ")} |`);
-  };
-  line("", "Rust", "JavaScript", "ratio");
-  line("---", "---:", "---:", "---:");
-  for (const { name, rustTimes, jsTimes } of Object.values(rows)) {
-    const rival = jsTimes ? [round(median(jsTimes)), ratio(rustTimes, jsTimes).toFixed(2)] : ["", ""];
-    line(name, round(median(rustTimes)), ...rival);
-  }
+  say(`CPU time of a request, in µs: medians of ${rounds} rounds of ${REQUESTS} requests. Objects have 1 KB.\n`);
+  table(
+    ["Rust", "JavaScript", "ratio"],
+    Object.values(rows).map(({ name, rustTimes, jsTimes }) => {
+      const rival = jsTimes ? [round(median(jsTimes)), ratio(rustTimes, jsTimes).toFixed(2)] : ["", ""];
+      return [name, round(median(rustTimes)), ...rival];
+    }),
+  );
 
   const { hello, bucket, open, known, rsa, ec, scrawl, scribble, nonsense, heap } = rows;
   say("\nWhat it should be:");
@@ -171,30 +172,14 @@ async function print(rows, rounds) {
   say(`- The wasm has ${kilobytes(wasm)} KB, ${kilobytes(gzipped)} KB gzipped (at most 200).`);
 }
 
-function say(text) {
-  process.stdout.write(`${text}\n`);
-}
-
 /** What one takes longer than another. */
 function over(one, other) {
-  return round(median(one.rustTimes.map((time, i) => time - other.rustTimes[i])));
-}
-
-function ratio(ones, others) {
-  return median(ones.map((time, i) => time / others[i]));
-}
-
-function median(numbers) {
-  const sorted = numbers.toSorted((a, b) => a - b);
-  return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
-}
-
-function round(number) {
-  return number.toFixed(0);
+  return round(difference(one.rustTimes, other.rustTimes));
 }
 
 function kilobytes(bytes) {
   return round(bytes.length / 1000);
 }
 
-process.exitCode = await main().then(() => 0, report);
+const names = process.argv.slice(2);
+process.exitCode = await main(names.length ? names : undefined).then(() => 0, report);

@@ -1,7 +1,9 @@
 //! Asks a server on this machine as many viewers at once would, each over a connection of its own that is kept alive.
 
 import { once } from "node:events";
+import { get } from "node:http";
 import { connect } from "node:net";
+import { buffer } from "node:stream/consumers";
 
 import { Failure } from "../tools/project.mjs";
 
@@ -28,10 +30,18 @@ export async function ask(port, count, next, status, begin = () => {}) {
   }
 }
 
+/** The body of an answer, as it comes over the wire. */
+export async function bodyOf(port, path, headers) {
+  const [answer] = await once(get({ host: "127.0.0.1", port, path, headers, agent: false }), "response");
+  const body = await buffer(answer);
+  if (answer.statusCode !== 200) throw new Failure(`the Worker said ${answer.statusCode} ${body.subarray(0, 300)}`);
+  return body;
+}
+
 /** Asks one thing after the other, until there is none left. */
 function askOn(socket, takeOne, status) {
   return new Promise((resolve, reject) => {
-    let received = "";
+    let answer = new Answer();
     const settle = (settled, value) => {
       socket.setTimeout(0);
       for (const event of ["data", "error", "close", "timeout"]) socket.removeAllListeners(event);
@@ -48,20 +58,41 @@ function askOn(socket, takeOne, status) {
     socket.once("error", (error) => fail(`broke off: ${error.message}`));
     socket.once("close", () => fail("hung up"));
     socket.on("data", (bytes) => {
-      received += bytes.latin1Slice();
-      if (!isWhole(received)) return;
-      if (!received.startsWith(`HTTP/1.1 ${status} `)) return fail(`said ${received.slice(0, 300)}`);
-      received = "";
+      if (!answer.add(bytes)) return;
+      const { head } = answer;
+      if (!head.startsWith(`HTTP/1.1 ${status} `)) return fail(`said ${head.slice(0, 300)}`);
+      answer = new Answer();
       askNext();
     });
     askNext();
   });
 }
 
-/** Whether an answer is there to its end. There is never another behind it, as nothing more was asked. */
-function isWhole(answer) {
-  const head = answer.indexOf("\r\n\r\n");
-  if (head < 0) return false;
-  const length = /\r\ncontent-length: (\d+)\r\n/i.exec(answer.slice(0, head + 2))?.[1];
-  return length === undefined ? answer.endsWith("\r\n0\r\n\r\n") : answer.length >= head + 4 + Number(length);
+/** An answer as it comes in. Of its body, which may be long, the end is kept. */
+class Answer {
+  head = "";
+  #length;
+  #received = 0;
+  #end = "";
+
+  /** Whether it is there to its end. There is never another behind it, as nothing more was asked. */
+  add(bytes) {
+    let body = bytes;
+    if (this.#length === undefined) {
+      this.head += bytes.latin1Slice();
+      const end = this.head.indexOf("\r\n\r\n");
+      if (end < 0) return false;
+      const length = /\r\ncontent-length: (\d+)\r\n/i.exec(this.head.slice(0, end + 2))?.[1];
+      this.#length = length === undefined ? Infinity : Number(length);
+      body = bytes.subarray(bytes.length - (this.head.length - end - 4));
+      // A body's first bytes say what is wrong, where something is.
+      this.head = this.head.slice(0, end + 4 + 300);
+    }
+    this.#received += body.length;
+    this.#end = (this.#end + body.latin1Slice(Math.max(0, body.length - LAST_CHUNK.length))).slice(-LAST_CHUNK.length);
+    return this.#received >= this.#length || (this.#length === Infinity && this.#end === LAST_CHUNK);
+  }
 }
+
+/** What a body ends with whose length was not said. */
+const LAST_CHUNK = "\r\n0\r\n\r\n";

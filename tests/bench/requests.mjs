@@ -35,6 +35,30 @@ export function permitting(resource, expires) {
   return JSON.stringify({ Statement: [{ Resource: resource, Condition }] });
 }
 
+/** Where the playlists are that are asked for: a path of usual length makes an authority of usual length. */
+export const COURSE = "assets/introduction-to-performance-engineering/lesson-01";
+
+/** A policy that opens them all. */
+export function course(expires) {
+  return permitting(`https://${HOST}/${COURSE}/*`, expires);
+}
+
+/** A media playlist as packagers write it, its segments as long as `duration` says of their numbers. */
+export function mediaPlaylist(segments, duration = () => 4) {
+  const lines = [
+    "#EXTM3U",
+    "#EXT-X-VERSION:7",
+    "#EXT-X-TARGETDURATION:4",
+    "#EXT-X-MEDIA-SEQUENCE:1",
+    "#EXT-X-PLAYLIST-TYPE:VOD",
+    '#EXT-X-MAP:URI="init.mp4"',
+  ];
+  for (let number = 1; number <= segments; number += 1) {
+    lines.push(`#EXTINF:${duration(number).toFixed(6)},`, `segment_${String(number).padStart(5, "0")}.m4s`);
+  }
+  return Buffer.from(`${lines.join("\n")}\n#EXT-X-ENDLIST\n`);
+}
+
 /** An ECDSA signature in good form, that nobody made. */
 export function scribble() {
   const number = () => [2, 32, 0x11, ...randomBytes(31)];
@@ -47,19 +71,37 @@ function cloudfront(bytes) {
   return base64.replaceAll("+", "-").replaceAll("=", "_").replaceAll("/", "~");
 }
 
-/** A request for a path and query, as hls.js in Chrome sends it through Cloudflare. */
-export function request(target) {
-  const lines = [
-    `GET ${target} HTTP/1.1`,
-    `Host: ${HOST}`,
-    "Accept: */*",
-    "Accept-Encoding: br, gzip",
-    "Accept-Language: en-GB,en;q=0.9",
-    `CF-Connecting-IP: ${ADDRESS}`,
-    "Origin: https://school.example",
-    "Referer: https://school.example/",
-    "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36",
-    "X-Forwarded-Proto: https",
-  ];
-  return Buffer.from(`${lines.join("\r\n")}\r\n\r\n`);
+/** What hls.js in Chrome says of itself through Cloudflare; `encodings` are those that it accepts. */
+export function headers(encodings = "br, gzip") {
+  return {
+    Host: HOST,
+    Accept: "*/*",
+    "Accept-Encoding": encodings,
+    "Accept-Language": "en-GB,en;q=0.9",
+    "CF-Connecting-IP": ADDRESS,
+    Origin: "https://school.example",
+    Referer: "https://school.example/",
+    "User-Agent":
+      "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36",
+    "X-Forwarded-Proto": "https",
+  };
+}
+
+/** A request for a path and query. */
+function request(target, encodings) {
+  const lines = Object.entries(headers(encodings)).map(([name, value]) => `${name}: ${value}\r\n`);
+  return Buffer.from(`GET ${target} HTTP/1.1\r\n${lines.join("")}\r\n`);
+}
+
+/** What is asked, one after the other and over again. */
+export function inTurn(count, target) {
+  const requests = Array.from({ length: count }, (_, i) => request(target(i)));
+  let asked = 0;
+  return () => requests[asked++ % count];
+}
+
+/** One thing asked over and over again. */
+export function always(target, encodings) {
+  const only = request(target, encodings);
+  return () => only;
 }

@@ -2,7 +2,7 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readFileSync, readdirSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
 import { basename, extname, join } from "node:path";
 import { createInterface } from "node:readline";
@@ -10,17 +10,38 @@ import { createInterface } from "node:readline";
 import workerd from "workerd";
 
 import { Failure, made, root } from "../tools/project.mjs";
+import { ask } from "./load.mjs";
 
 const BUCKET = join(import.meta.dirname, "workers/bucket.mjs");
 const MODULE_TYPES = { ".js": "esModule", ".mjs": "esModule", ".wasm": "wasm" };
+
+/** A Worker in Rust, as `.ci/build-worker` left it in a folder. */
+export function built(folder) {
+  return ["index.js", "index_bg.wasm"].map((file) => join(root, folder, file));
+}
+
+/** A module of a Worker in JavaScript. */
+export function written(file) {
+  return join(import.meta.dirname, "workers", file);
+}
+
+/** The gate, with what its bucket has; without `objects` that is one of 1 KB under every key. */
+export function gate(variables, objects) {
+  return { modules: built("edge/build"), variables, objects };
+}
+
+/** The gate in JavaScript. */
+export function rival(variables, objects) {
+  return { modules: [written("rival.mjs"), written("signing.mjs")], variables, objects };
+}
 
 /** One Worker in a workerd of its own, with a bucket. */
 export class Runtime {
   #process;
   port;
 
-  /** Starts the Worker made of `modules`, its entry first, with `variables`; `folder` is for its configuration. */
-  async start(folder, modules, variables = {}) {
+  /** Starts the Worker made of `modules`, its entry first; `folder` is for its configuration. */
+  async start(folder, { modules, variables = {}, objects = {} }) {
     if (!existsSync("/proc/self/schedstat")) {
       throw new Failure("there is no /proc/self/schedstat, which CPU time is read from: measure on Linux");
     }
@@ -28,7 +49,10 @@ export class Runtime {
     for (const module of [...modules, BUCKET]) {
       await copyFile(made(module, "`make bench` builds it"), join(folder, basename(module)));
     }
-    await writeFile(join(folder, "config.capnp"), await configuration(modules, variables));
+    const bodies = Object.values(objects);
+    await Promise.all(bodies.map((body, i) => writeFile(join(folder, `object-${i}`), body)));
+    const configured = await configuration(modules, variables, Object.keys(objects));
+    await writeFile(join(folder, "config.capnp"), configured);
 
     // What the Worker writes to its log is written, and read by nobody.
     const stdio = ["ignore", "ignore", "pipe", "pipe"];
@@ -52,6 +76,28 @@ export class Runtime {
     return nanoseconds.reduce((sum, time) => sum + time) / 1000;
   }
 
+  /** The CPU time that a request takes it, in microseconds, where `count` are asked as `next` says (see `ask`). */
+  async cpuOf(count, next, status) {
+    let before;
+    await ask(this.port, count, next, status, () => (before = this.cpu()));
+    return (this.cpu() - before) / count;
+  }
+
+  /**
+   * How much more memory it has resident at the most while a request is answered, as `next` says, than before; in bytes.
+   */
+  async peakOf(next, status) {
+    const process = `/proc/${this.#process.pid}`;
+    const of = (field) => 1024 * Number(new RegExp(`^${field}:\\s*(\\d+) kB$`, "m").exec(readFileSync(`${process}/status`))[1]);
+    let before;
+    await ask(this.port, 1, next, status, () => {
+      // The peak is from now on.
+      writeFileSync(`${process}/clear_refs`, "5");
+      before = of("VmRSS");
+    });
+    return of("VmHWM") - before;
+  }
+
   async stop() {
     if (!this.#process || this.#process.exitCode !== null || this.#process.signalCode !== null) return;
     const ended = once(this.#process, "exit");
@@ -69,13 +115,14 @@ async function listening(control) {
   return undefined;
 }
 
-async function configuration(modules, variables) {
+async function configuration(modules, variables, keys) {
   const date = await compatibilityDate();
   const embedded = modules.map((module) => {
     const name = basename(module);
     return `(name = ${text(name)}, ${MODULE_TYPES[extname(name)]} = embed ${text(name)})`;
   });
   const bindings = Object.entries(variables).map(([name, value]) => `(name = ${text(name)}, text = ${text(value)})`);
+  const stored = keys.map((key, i) => `(name = ${text(key)}, data = embed "object-${i}")`);
   return `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
   services = [(name = "worker", worker = .worker), (name = "bucket", worker = .bucket)],
@@ -92,6 +139,7 @@ const worker :Workerd.Worker = (
 const bucket :Workerd.Worker = (
   compatibilityDate = ${text(date)},
   modules = [(name = "bucket.mjs", esModule = embed "bucket.mjs")],
+  bindings = [${stored.join(", ")}],
 );
 `;
 }
