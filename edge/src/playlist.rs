@@ -189,10 +189,36 @@ impl Playlist {
     }
 }
 
-/// The lengths of a link and of its line, if a text begins with a link of the commonest kind: one to something in or
-/// below the playlist's own folder, without a query, a fragment, or anything else that has to be thought about. As there
-/// is hardly any other in a long playlist, it is found in one pass.
-pub(crate) fn plain_link(text: &[u8]) -> Option<(usize, usize)> {
+/// What a line of one of the two commonest kinds comes to. As there is hardly any other in a long playlist, it is found in
+/// one pass, eight bytes at a time. Where that stops is decided by branches, which processors guess, and not computed:
+/// the next line would have to wait for it.
+pub(crate) struct PlainLine {
+    /// The length of the link that it is, to which the authority goes behind a `?`.
+    pub(crate) link: Option<usize>,
+    /// The length of the line, with its end.
+    pub(crate) length: usize,
+}
+
+/// The line that a text begins with, if it is an `EXTINF`, or a link to something in or below the playlist's own folder,
+/// without a query, a fragment, or anything else that has to be thought about.
+pub(crate) fn plain_line(text: &[u8]) -> Option<PlainLine> {
+    if let Some(rest) = text.strip_prefix(b"#EXTINF:") {
+        let length = text.len() - rest.len() + line_end(rest)? + 1;
+        return (length <= LONGEST_LINE).then_some(PlainLine { link: None, length });
+    }
+    let link = plain_length(text);
+    let length = match text.get(link..)? {
+        [b'\n', ..] => link + 1,
+        [b'\r', b'\n', ..] => link + 2,
+        _ => return None,
+    };
+    // With a slash it may lead to another host, and without a letter there is no link.
+    let plain = link > 0 && text.first() != Some(&b'/') && length <= LONGEST_LINE;
+    plain.then_some(PlainLine { link: Some(link), length })
+}
+
+/// How many bytes, from the first on, a link can have that says nothing but a name.
+fn plain_length(text: &[u8]) -> usize {
     const PLAIN: [bool; 256] = {
         let mut plain = [false; 256];
         let mut byte = 0;
@@ -208,14 +234,41 @@ pub(crate) fn plain_link(text: &[u8]) -> Option<(usize, usize)> {
         }
         plain
     };
-    let length = text.iter().position(|&byte| PLAIN.get(usize::from(byte)) != Some(&true))?;
-    let line = match text.get(length..)? {
-        [b'\n', ..] => length + 1,
-        [b'\r', b'\n', ..] => length + 2,
-        _ => return None,
+    let whole = text.as_chunks().0.iter().take_while(|word| are_common(u64::from_le_bytes(**word)));
+    let length = 8 * whole.count();
+    let rest = text.get(length..).unwrap_or_default();
+    length + rest.iter().take_while(|&&byte| PLAIN.get(usize::from(byte)) == Some(&true)).count()
+}
+
+/// Where the first line of a text ends, which is not far.
+fn line_end(text: &[u8]) -> Option<usize> {
+    let no_end = |word: &[u8; 8]| {
+        let others = u64::from_le_bytes(*word) ^ each(b'\n');
+        // Each byte's highest bit: that it is zero, or above one that is.
+        others.wrapping_sub(each(1)) & !others & each(0x80) == 0
     };
-    // With a slash it may lead to another host, and without a letter there is no link.
-    (length > 0 && text.first() != Some(&b'/') && line <= LONGEST_LINE).then_some((length, line))
+    let whole = text.as_chunks().0.iter().take_while(|word| no_end(word));
+    let length = 8 * whole.count();
+    let rest = text.get(length..)?.iter().position(|&byte| byte == b'\n')?;
+    Some(length + rest)
+}
+
+/// A byte in each of the eight of a word.
+const fn each(byte: u8) -> u64 {
+    u64::from_le_bytes([byte; 8])
+}
+
+/// Whether all bytes of a word are letters, digits, `-`, `.`, `/` or `_`, as those of most names are.
+fn are_common(word: u64) -> bool {
+    // The highest bit of each byte says of it, where it is none of the word's, whether it is `first` or more.
+    let at_least = |word: u64, first: u8| word + each(0x80 - first);
+    let ascii = word & each(0x7f);
+    let lower = ascii | each(0x20);
+    let letters = at_least(lower, b'a') & !at_least(lower, b'z' + 1);
+    let digits = at_least(ascii, b'-') & !at_least(ascii, b'9' + 1);
+    let underscores = !at_least(ascii ^ each(b'_'), 1);
+    let common = (letters | digits | underscores) & !word & each(0x80);
+    common == each(0x80)
 }
 
 /// Whether some player ends a line within `text`, at a character that ends none by RFC 8216bis: then it reads
@@ -603,6 +656,28 @@ mod tests {
         let sign = |bytes: &[u8]| sign_with("https://v.example/index.m3u8", "S", bytes).unwrap();
         assert_eq!(sign(b"#EXTM3U\n\xff\0.ts\r\r\n#\xfe\n"), b"#EXTM3U\n\xff\0.ts?S\r\r\n#\xfe\n");
         assert_eq!(sign(b"#EXTM3U\na\rb.ts"), b"#EXTM3U\na\rb.ts");
+    }
+
+    #[test]
+    fn a_plain_line_is_told_by_each_of_its_bytes() {
+        for byte in 0..=255 {
+            for at in 0..20 {
+                let mut line = *b"segment_00001-a.m4s/";
+                line[at] = byte;
+                let text = [&line[..], b"\n#EXTINF:4,\n"].concat();
+                let plain = (byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=@%/".contains(&byte))
+                    && !(at == 0 && byte == b'/');
+                let link = plain_line(&text).and_then(|line| line.link);
+                let expected = match (at, byte) {
+                    (1.., b'\n') | (19, b'\r') => Some(at),
+                    _ => plain.then_some(line.len()),
+                };
+                assert_eq!(link, expected, "{}", text.escape_ascii());
+                let title = [b"#EXTINF:", &text[..]].concat();
+                let end = title.iter().position(|&byte| byte == b'\n').unwrap();
+                assert_eq!(plain_line(&title).map(|line| line.length), Some(end + 1));
+            }
+        }
     }
 
     #[test]

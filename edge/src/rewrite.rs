@@ -12,7 +12,7 @@ use crate::gzip::Gzip;
 use crate::json;
 use crate::link::{Joint, Place};
 use crate::object_key::ObjectKey;
-use crate::playlist::{Playlist, plain_link};
+use crate::playlist::{Playlist, plain_line};
 use crate::webvtt::Cues;
 
 /// The longest line that is read, in bytes; RFC 8216bis knows no limit, and no real playlist comes near this one.
@@ -146,10 +146,13 @@ impl Rewriter {
                 break;
             }
             let rest = chunk.get(read..).unwrap_or_default();
-            if let (Reader::Playlist(_), Some((at, length))) = (&self.reader, plain_link(rest)) {
-                self.out.text(chunk.get(copied..read + at).unwrap_or_default());
-                self.out.authority(b"?");
-                (copied, read) = (read + at, read + length);
+            if let (Reader::Playlist(_), Some(line)) = (&self.reader, plain_line(rest)) {
+                if let Some(end) = line.link {
+                    self.out.text(chunk.get(copied..read + end).unwrap_or_default());
+                    self.out.authority(b"?");
+                    copied = read + end;
+                }
+                read += line.length;
                 continue;
             }
             let end = memchr(b'\n', rest).filter(|_| !matches!(self.reader, Reader::Json));
@@ -230,14 +233,18 @@ impl Rewriter {
 /// What is ready to go out.
 #[derive(Debug)]
 enum Output {
-    Identity { authority: Vec<u8>, out: Vec<u8> },
+    /// `joined` is the authority behind a `?`, as most links take it.
+    Identity {
+        joined: Vec<u8>,
+        out: Vec<u8>,
+    },
     Gzip(Box<Gzip>),
 }
 
 impl Output {
     fn new(encoding: Encoding, authority: &[u8]) -> Self {
         match encoding {
-            Encoding::Identity => Self::Identity { authority: authority.to_vec(), out: Vec::new() },
+            Encoding::Identity => Self::Identity { joined: [b"?", authority].concat(), out: Vec::new() },
             Encoding::Gzip => Self::Gzip(Box::new(Gzip::new(authority))),
         }
     }
@@ -245,8 +252,8 @@ impl Output {
     /// Makes room for what may come of a chunk of this length, as a whole: growing bit by bit would copy it twice.
     fn expect(&mut self, length: usize, enough: usize) {
         const SHORT_LINK: usize = 24;
-        if let Self::Identity { authority, out } = self {
-            let room = length.saturating_add(length / SHORT_LINK * authority.len());
+        if let Self::Identity { joined, out } = self {
+            let room = length.saturating_add(length / SHORT_LINK * joined.len());
             out.reserve(room.min(enough.saturating_sub(out.len()).saturating_add(LONGEST_LINE)));
         }
     }
@@ -260,9 +267,10 @@ impl Output {
 
     fn authority(&mut self, joiner: &[u8]) {
         match self {
-            Self::Identity { authority, out } => {
+            Self::Identity { joined, out } if joiner == b"?" => out.extend_from_slice(joined),
+            Self::Identity { joined, out } => {
                 out.extend_from_slice(joiner);
-                out.extend_from_slice(authority);
+                out.extend_from_slice(joined.get(1..).unwrap_or_default());
             }
             Self::Gzip(gzip) => {
                 gzip.text(joiner);

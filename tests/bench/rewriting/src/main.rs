@@ -24,9 +24,8 @@ fn main() {
     let (Some(seconds), Some(authority)) = (arguments.next(), arguments.next()) else {
         panic!("rewriting <seconds> <authority> <playlist>…");
     };
-    let contests: Vec<_> = arguments
-        .map(|file| Contest::new(&fs::read(&file).expect("a playlist"), &authority))
-        .collect();
+    let contests: Vec<_> =
+        arguments.map(|file| Contest::new(&fs::read(&file).expect("a playlist"), &authority)).collect();
     let mut times = vec![WAYS.map(|_| Vec::new()); contests.len()];
     let end = Instant::now() + Duration::from_secs(seconds.parse().expect("seconds"));
     while times[0][0].len() < FEWEST_ROUNDS || Instant::now() < end {
