@@ -81,13 +81,13 @@ impl KeyGroup {
 
     async fn signed(&self, trusted: &TrustedKey, url: &SignedUrl<'_>, crypto: &impl Crypto) -> bool {
         let SignedUrl { signed: message, signature, hash, .. } = url;
-        let claim = Claim { key_pair_id: trusted.id(), hash: *hash, message, signature };
+        let claim = Claim::new(trusted.id(), *hash, message, signature);
         if self.verified.knows(&claim) {
             return true;
         }
         let signed = crypto.verify(trusted, *hash, message, signature).await;
         if signed {
-            self.verified.remember(&claim);
+            self.verified.remember(claim);
         }
         signed
     }

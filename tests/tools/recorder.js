@@ -2,9 +2,9 @@
 //! in a header, one key after the other, and nothing for nothing. What is built stays as it is; only its binding
 //! is another one.
 
-import Edge from "./index.js";
+import edge from "./index.js";
 
-/** The Worker tells a binding by the name of its class. */
+/** The Worker tells a binding by the name of its class, once. */
 class R2Bucket {
   constructor(bucket) {
     this.bucket = bucket;
@@ -23,9 +23,9 @@ class R2Bucket {
 }
 
 export default {
-  async fetch(request, env, context) {
+  async fetch(request, env) {
     const bucket = new R2Bucket(env.MEDIA);
-    const answer = await new Edge(context, { ...env, MEDIA: bucket }).fetch(request);
+    const answer = await edge.fetch(request, { ...env, MEDIA: bucket });
     const recorded = new Response(answer.body, answer);
     recorded.headers.set("X-Origin-Asked", bucket.asked.map(encodeURIComponent).join(","));
     return recorded;
