@@ -3,7 +3,6 @@
 //! The crate `worker` brings the log, the settings and what is done after a panic. For requests, the bucket and
 //! responses its types step into JavaScript for each header and each property: `runtime` does for each of them once.
 
-use std::fmt::Write;
 use std::sync::OnceLock;
 
 use http::HeaderName;
@@ -125,9 +124,12 @@ fn head(headers: &http::HeaderMap) -> String {
     let mut head = String::with_capacity(512);
     for (name, value) in headers {
         let Ok(value) = value.to_str() else { continue };
-        let separator = if head.is_empty() { "" } else { "\n" };
-        // Writing to a string does not fail.
-        let _ = write!(head, "{separator}{name}: {value}");
+        if !head.is_empty() {
+            head.push('\n');
+        }
+        head.push_str(name.as_str());
+        head.push_str(": ");
+        head.push_str(value);
     }
     head
 }

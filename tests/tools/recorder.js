@@ -1,8 +1,9 @@
 //! Goes in front of the built Worker in tests that want to know what the bucket was asked for: every answer says so
 //! in a header, one key after the other, and nothing for nothing. What is built stays as it is; only its binding
-//! is another one.
+//! is another one, and what is called `trap` in it stops the program as a panic does: it throws what no program catches.
 
 import edge from "./index.js";
+import trap from "./trap.wasm";
 
 /** The Worker tells a binding by the name of its class, once. */
 class R2Bucket {
@@ -13,6 +14,7 @@ class R2Bucket {
 
   get(key, ...options) {
     this.asked.push(key);
+    if (key.endsWith("/trap")) new WebAssembly.Instance(trap).exports.trap();
     return this.bucket.get(key, ...options);
   }
 

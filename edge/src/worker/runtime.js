@@ -33,7 +33,7 @@ export function respondWith(status, head, isEncoded, bytes) {
   return new Response(bytes, init(status, head, isEncoded));
 }
 
-/** An object is what the runtime reads fastest: as a list of pairs the same headers take twice as long. */
+/** As an object, not as a list of pairs, from which the runtime makes the same headers in twice the time. */
 function init(status, head, isEncoded) {
   const headers = {};
   for (const line of head.split("\n")) {
