@@ -6,7 +6,7 @@
 use std::sync::OnceLock;
 
 use http::HeaderName;
-use http::header::CONTENT_ENCODING;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{Request, Response};
 use worker::js_sys::{Array, Date, JSON, JsString, Object as JsObject, Reflect, Uint8Array};
@@ -107,11 +107,12 @@ fn respond(response: http::Response<Content<R2Object>>) -> Response {
     let (parts, content) = response.into_parts();
     let status = parts.status.as_u16();
     let is_encoded = parts.headers.contains_key(CONTENT_ENCODING);
-    let head = head(&parts.headers);
+    let (shared, own) =
+        (head(&parts.headers, |name| !OWN.contains(name)), head(&parts.headers, |name| OWN.contains(name)));
     match content {
-        Content::Nothing => runtime::respond(status, &head, is_encoded, None),
-        Content::Stream(object) => runtime::respond(status, &head, is_encoded, Some(&object)),
-        Content::Bytes(bytes) => runtime::respond_with(status, &head, is_encoded, &bytes),
+        Content::Nothing => runtime::respond(status, &shared, &own, is_encoded, None),
+        Content::Stream(object) => runtime::respond(status, &shared, &own, is_encoded, Some(&object)),
+        Content::Bytes(bytes) => runtime::respond_with(status, &shared, &own, is_encoded, &bytes),
     }
     .unwrap_or_else(|error| {
         console_error!("the runtime takes no such response: {error:?}");
@@ -119,10 +120,13 @@ fn respond(response: http::Response<Content<R2Object>>) -> Response {
     })
 }
 
-/// Headers as HTTP/1.1 writes them. `serve` makes none that are not ASCII; one that were would be left out.
-fn head(headers: &http::HeaderMap) -> String {
+/// The headers that tell one object from another. The others say the same of many.
+const OWN: [HeaderName; 3] = [CONTENT_LENGTH, CONTENT_RANGE, ETAG];
+
+/// Some of the headers, as HTTP/1.1 writes them. `serve` makes none that are not ASCII; one that were would be left out.
+fn head(headers: &http::HeaderMap, is_wanted: impl Fn(&HeaderName) -> bool) -> String {
     let mut head = String::with_capacity(512);
-    for (name, value) in headers {
+    for (name, value) in headers.iter().filter(|(name, _)| is_wanted(name)) {
         let Ok(value) = value.to_str() else { continue };
         if !head.is_empty() {
             head.push('\n');

@@ -24,24 +24,41 @@ export function describe({ size, httpEtag, httpMetadata }) {
 }
 
 /** A response whose body is that of an object, which never leaves the runtime; or none, for no object. */
-export function respond(status, head, isEncoded, object) {
-  return new Response(object?.body ?? null, init(status, head, isEncoded));
+export function respond(status, shared, own, isEncoded, object) {
+  return made(object?.body ?? null, status, shared, own, isEncoded);
 }
 
 /** A response with bytes, which may be a view of WebAssembly's memory: the runtime copies them before it returns. */
-export function respondWith(status, head, isEncoded, bytes) {
-  return new Response(bytes, init(status, head, isEncoded));
+export function respondWith(status, shared, own, isEncoded, bytes) {
+  return made(bytes, status, shared, own, isEncoded);
 }
 
-/** As an object, not as a list of pairs, from which the runtime makes the same headers in twice the time. */
-function init(status, head, isEncoded) {
-  const headers = {};
-  for (const line of head.split("\n")) {
-    const colon = line.indexOf(": ");
-    const name = line.slice(0, colon);
-    const value = line.slice(colon + 2);
-    headers[name] = name in headers ? `${headers[name]}, ${value}` : value;
+/** Headers that were answered with before. */
+const known = new Map();
+/** More than a gate has kinds of answers. A viewer can have it answer with others, but not with ever more of them. */
+const MOST_KNOWN = 64;
+
+/**
+ * A response whose headers are `shared`, which many answers have, and `own`. Copying those made before takes half as
+ * long as making them. What is encoded already the runtime would encode again.
+ */
+function made(body, status, shared, own, isEncoded) {
+  let headers = known.get(shared);
+  if (!headers) {
+    headers = new Headers();
+    append(headers, shared);
+    if (known.size >= MOST_KNOWN) known.clear();
+    known.set(shared, headers);
   }
-  // What is encoded already the runtime would encode again.
-  return isEncoded ? { status, headers, encodeBody: "manual" } : { status, headers };
+  const response = new Response(body, isEncoded ? { status, headers, encodeBody: "manual" } : { status, headers });
+  append(response.headers, own);
+  return response;
+}
+
+function append(headers, lines) {
+  if (!lines) return;
+  for (const line of lines.split("\n")) {
+    const colon = line.indexOf(": ");
+    headers.append(line.slice(0, colon), line.slice(colon + 2));
+  }
 }

@@ -23,7 +23,8 @@ extern "C" {
     #[wasm_bindgen(catch)]
     pub(super) fn respond(
         status: u16,
-        head: &str,
+        shared: &str,
+        own: &str,
         is_encoded: bool,
         object: Option<&R2Object>,
     ) -> Result<Response, JsValue>;
@@ -31,7 +32,8 @@ extern "C" {
     #[wasm_bindgen(catch, js_name = respondWith)]
     pub(super) fn respond_with(
         status: u16,
-        head: &str,
+        shared: &str,
+        own: &str,
         is_encoded: bool,
         bytes: &[u8],
     ) -> Result<Response, JsValue>;
@@ -65,6 +67,6 @@ extern "C" {
 
 /// The answer to what should not happen.
 pub(super) fn failed() -> Response {
-    respond_with(500, "cache-control: no-store", false, b"Internal Server Error")
+    respond_with(500, "cache-control: no-store", "", false, b"Internal Server Error")
         .unwrap_or_else(|_| Response::error())
 }
