@@ -1,7 +1,7 @@
 //! The arithmetic, done by the runtime.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::rc::Rc;
 
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{Crypto as JsCrypto, CryptoKey, SubtleCrypto};
@@ -42,16 +42,15 @@ async fn verify(key: &TrustedKey, hash: Hash, message: &[u8], signature: &[u8]) 
             None => return Ok(false),
         },
     };
-    let Imported { subtle, algorithm, key } = imported(key, hash).await?;
+    let imported = imported(key, hash).await?;
+    let Imported { subtle, algorithm, key } = &*imported;
     // Views of our memory will do: WebCrypto has to copy what it is given before it returns.
-    let checked =
-        subtle.verify_with_object_and_u8_array_and_u8_array(&algorithm, &key, signature, message)?;
+    let checked = subtle.verify_with_object_and_u8_array_and_u8_array(algorithm, key, signature, message)?;
     Ok(outcome(checked.unchecked_into()).await?.is_truthy())
 }
 
 /// A key as the runtime holds it, with all else that a check needs: at each step into JavaScript that is saved,
 /// as much is saved as the rest of a request's parsing costs.
-#[derive(Clone)]
 struct Imported {
     subtle: SubtleCrypto,
     algorithm: Object,
@@ -59,12 +58,15 @@ struct Imported {
 }
 
 /// The key, imported once for the life of the isolate. An RSA key is imported for one hash.
-async fn imported(trusted: &TrustedKey, hash: Hash) -> Result<Imported, JsValue> {
+async fn imported(trusted: &TrustedKey, hash: Hash) -> Result<Rc<Imported>, JsValue> {
     thread_local! {
-        static KEYS: RefCell<HashMap<(String, &'static str), Imported>> = RefCell::default();
+        // So few that to look through them is fastest.
+        static KEYS: RefCell<Vec<(String, Hash, Rc<Imported>)>> = const { RefCell::new(Vec::new()) };
     }
-    let name = (trusted.id().to_owned(), hash.name());
-    if let Some(imported) = KEYS.with_borrow(|keys| keys.get(&name).cloned()) {
+    let known = KEYS.with_borrow(|keys| {
+        keys.iter().find(|(id, for_hash, _)| id == trusted.id() && *for_hash == hash).map(|key| key.2.clone())
+    });
+    if let Some(imported) = known {
         return Ok(imported);
     }
     let (subtle, parameters) = (subtle()?, parameters(trusted, hash)?);
@@ -77,8 +79,9 @@ async fn imported(trusted: &TrustedKey, hash: Hash) -> Result<Imported, JsValue>
         Algorithm::P256 => parameters,
     };
     let key = outcome(import.unchecked_into()).await?.unchecked_into();
-    let imported = Imported { subtle, algorithm, key };
-    KEYS.with_borrow_mut(|keys| keys.insert(name, imported.clone()));
+    let imported = Rc::new(Imported { subtle, algorithm, key });
+    // Two requests may have imported it at once; the first is found from now on.
+    KEYS.with_borrow_mut(|keys| keys.push((trusted.id().to_owned(), hash, imported.clone())));
     Ok(imported)
 }
 
