@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use http::{Method, Response, StatusCode};
 use serde_json::json;
-use tests::{Gate, Worker, gates};
+use tests::{Gate, Worker, gates, trusting};
 
 const PLAYLIST: &str = "#EXTM3U\r\n\
     #EXT-X-VERSION:7\r\n\
