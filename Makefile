@@ -44,7 +44,7 @@ bench: ## what the gate costs, beside Workers that check nothing and the same ga
 	@node tests/bench/bench.mjs
 
 target/bench/hello/index.js: $(wildcard tests/bench/hello/* tests/bench/hello/src/*) Cargo.lock .ci/build-worker
-	@.ci/build-worker tests/bench/hello ../../../target/bench/hello
+	@.ci/build-worker tests/bench/hello target/bench/hello
 
 fuzz: ## look for what breaks the edge's readers; SECONDS=600 for each of them
 	@.ci/fuzz $(or $(SECONDS),60)

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use http::{Method, Response, StatusCode};
 use serde_json::json;
-use tests::{Gate, Worker, gates};
+use tests::{Gate, Worker, gates, trusting};
 
 const PLAYLIST: &str = "#EXTM3U\r\n\
     #EXT-X-VERSION:7\r\n\
@@ -234,4 +234,19 @@ fn a_misconfigured_worker_serves_nothing_and_says_why_in_its_log() {
         assert_eq!(response.body(), b"Internal Server Error");
         assert!(worker.logs(problem), "{problem}");
     }
+}
+
+/// A panic in WebAssembly ends the program, and with it whatever was under way.
+#[test]
+fn after_a_trap_the_gate_opens_again() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("assets/a")).unwrap();
+    std::fs::write(folder.path().join("assets/a/1.m4s"), "segment").unwrap();
+    let worker = Worker::recording(folder.path(), &trusting());
+    for _ in 0..3 {
+        let status = |path| ask(&worker, Method::GET, path, &[]).status();
+        assert_eq!(status("/assets/a/1.m4s"), StatusCode::OK);
+        assert_eq!(status("/assets/a/trap"), StatusCode::INTERNAL_SERVER_ERROR);
+    }
+    assert_eq!(ask(&worker, Method::GET, "/assets/a/1.m4s", &[]).body(), b"segment");
 }

@@ -90,14 +90,14 @@ impl KeyGroup {
         crypto: &impl Crypto,
     ) -> Option<&'a [String]> {
         let SignedUrl { signature, hash, .. } = url;
-        let claim = |message: &'a [u8]| Claim { key_pair_id: trusted.id(), hash: *hash, message, signature };
+        let claim = |message: &[u8]| Claim::new(trusted.id(), *hash, message, signature);
         if let Some((_, left_out)) = url.readings().find(|(message, _)| self.verified.knows(&claim(message)))
         {
             return Some(left_out);
         }
         for (message, left_out) in url.readings() {
             if crypto.verify(trusted, *hash, message, signature).await {
-                self.verified.remember(&claim(message));
+                self.verified.remember(claim(message));
                 return Some(left_out);
             }
         }

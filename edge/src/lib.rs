@@ -2,15 +2,19 @@
 //!
 //! A viewer asks for `/assets/42/index.m3u8` with a CloudFront-style signature in the query. The edge checks
 //! the signature, fetches the object and streams it back. A playlist gets one change on the way: every URI in
-//! it that leads back to the edge is given the same signature, so that a player, which only follows links,
+//! it that leads back to the edge is given the same authority, so that a player, which only follows links,
 //! stays signed from the first manifest to the last segment.
 //!
 //! ```text
 //!            ┌ ObjectKey::parse ─ the object that the path names, or nothing
-//! request ─▶ │ SignedUrl::parse ─ who says so                 (nothing trusted yet)
-//!            │ KeyGroup::verify ─ Grant, or Denied             (Crypto does the arithmetic, once)
+//!            │ SignedUrl::parse ─ who says so                 (nothing trusted yet)
+//! request ─▶ │ KeyGroup::verify ─ Grant, or Denied             (Crypto does the arithmetic, once)
+//!            │ Tickets::open    ─ the same, of what a signature opened before
 //!            │ Origin::get      ─ Object                      (takes the Grant)
-//!            └ playlist::sign   ─ its links carry the viewer's authority on ─▶ response
+//!            └ Document         ─ its links carry the viewer's authority on ─▶ response
+//!
+//! chunks ─▶ Rewriter ─▶ text, authority, text … ─▶ as it is, or Gzip ─▶ parts
+//!              └ Playlist, Cues or json say where a link is, Place whose it is
 //! ```
 //!
 //! Everything but the `worker` module is plain Rust, knows neither clock nor network, and runs under

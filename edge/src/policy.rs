@@ -19,7 +19,7 @@ use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 use http::Uri;
 use http::uri::Authority;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// The last second that CloudFront accepts, in both forms: 2038-01-19.
@@ -118,9 +118,7 @@ impl Policy {
         }
         let Object(Document { statement }) =
             serde_json::from_slice(text).map_err(|error| BadPolicy::new(&error.to_string()))?;
-        let Statement { resource, condition: Object(condition) } = match statement {
-            Statements::List([Object(statement)]) | Statements::Bare(Object(statement)) => statement,
-        };
+        let Statements([Object(Statement { resource, condition: Object(condition) })]) = statement;
         let address = match condition.ip_address {
             Some(Object(SourceIp { source })) => match Cidr::parse(&source) {
                 Some(cidr) if dialect.strict && cidr.network.is_ipv6() => {
@@ -145,7 +143,7 @@ impl Policy {
     #[must_use]
     pub fn to_json(&self) -> String {
         let document = Document {
-            statement: Statements::List([Object(Statement {
+            statement: Statements([Object(Statement {
                 resource: match &self.resource {
                     Resource::Exactly(url) | Resource::Pattern(url) => Some(url.clone()),
                     Resource::Any => None,
@@ -429,12 +427,37 @@ struct Document {
     statement: Statements,
 }
 
-/// AWS shows a list of one today and showed a bare statement until 2023; signers write both.
-#[derive(Deserialize, Serialize)]
-#[serde(untagged)]
-enum Statements {
-    List([Object<Statement>; 1]),
-    Bare(Object<Statement>),
+/// AWS shows a list of one today and showed a bare statement until 2023; signers write both. Read by hand: a derived
+/// choice would first copy all of it, which takes as long as all the rest.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Statements([Object<Statement>; 1]);
+
+impl<'de> Deserialize<'de> for Statements {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ListedOrBare;
+        impl<'de> Visitor<'de> for ListedOrBare {
+            type Value = Statements;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a statement, or a list of one")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Statements, A::Error> {
+                let statement = list.next_element()?.ok_or_else(|| A::Error::invalid_length(0, &self))?;
+                match list.next_element::<IgnoredAny>()? {
+                    None => Ok(Statements([statement])),
+                    Some(_) => Err(A::Error::invalid_length(2, &self)),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Statements, A::Error> {
+                Statement::deserialize(MapAccessDeserializer::new(map))
+                    .map(|statement| Statements([Object(statement)]))
+            }
+        }
+        deserializer.deserialize_any(ListedOrBare)
+    }
 }
 
 #[derive(Deserialize, Serialize)]

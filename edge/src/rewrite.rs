@@ -11,7 +11,6 @@ use memchr::memchr;
 use crate::gzip::Gzip;
 use crate::json;
 use crate::link::{Joint, Place};
-use crate::object_key::ObjectKey;
 use crate::playlist::{Playlist, plain_line};
 use crate::webvtt::Cues;
 
@@ -35,12 +34,15 @@ pub enum Kind {
 impl Kind {
     /// What an object is by its name: the answer is needed before the object is asked for.
     #[must_use]
-    pub fn of(key: &ObjectKey) -> Option<Self> {
-        match &*key.extension() {
-            "m3u8" | "m3u" => Some(Self::Playlist),
-            "vtt" => Some(Self::Cues),
-            "json" => Some(Self::Json),
-            _ => None,
+    pub fn of(name: &str) -> Option<Self> {
+        let (_, extension) = name.rsplit_once('.')?;
+        let is = |known: &str| extension.eq_ignore_ascii_case(known);
+        if is("m3u8") || is("m3u") {
+            Some(Self::Playlist)
+        } else if is("vtt") {
+            Some(Self::Cues)
+        } else {
+            is("json").then_some(Self::Json)
         }
     }
 }

@@ -15,6 +15,9 @@ use crate::policy::{self, Dialect, Location, Policy, Resource};
 /// `CloudFront-…`.
 const NAMES: [&str; 5] = ["Policy", "Expires", "Signature", "Key-Pair-Id", "Hash-Algorithm"];
 
+/// How long a name among them is at least, and so a parameter with one, however it is written.
+const SHORTEST_NAME: usize = "Policy".len();
+
 /// What their names begin with as cookies.
 const COOKIE: &str = "CloudFront-";
 
@@ -97,17 +100,24 @@ impl<'a> SignedUrl<'a> {
     /// cookies stays open. They are nobody's own in any case. Names and values are compared percent-decoded: some
     /// players write `~` as `%7E` when they add a parameter of their own, and some signers always do.
     pub fn parse(uri: &'a Uri, cookies: Option<&str>, dialect: &Dialect) -> Result<Self, Unreadable> {
-        let (mut plain, mut suffixed, mut own) = (Parameters::default(), Parameters::default(), Vec::new());
-        for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let name = decode(name);
-            if let Some(name) = known(&name) {
-                plain.0.push((name, decode(value)));
-            } else if let Some(name) = name.strip_suffix(&*dialect.suffix).and_then(known) {
-                suffixed.0.push((name, decode(value)));
-            } else {
-                own.push(pair);
+        let (mut plain, mut suffixed) = (Parameters::default(), Parameters::default());
+        let query = uri.query().unwrap_or_default();
+        let mut own = String::with_capacity(query.len());
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            // Somebody may send thousands: most are the viewer's own by their length alone.
+            if pair.len() >= SHORTEST_NAME {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                let name = decode(name);
+                if let Some(name) = known(&name) {
+                    plain.0.push((name, decode(value)));
+                    continue;
+                }
+                if let Some(name) = name.strip_suffix(&*dialect.suffix).and_then(known) {
+                    suffixed.0.push((name, decode(value)));
+                    continue;
+                }
             }
+            append(&mut own, pair);
         }
         let (parameters, in_query) = if !plain.0.is_empty() {
             (plain, true)
@@ -136,7 +146,7 @@ impl<'a> SignedUrl<'a> {
             .filter(|bytes| !bytes.is_empty())
             .ok_or(Denied::SignatureUnreadable)?;
         let Claims { location, policy, signed, hash, authority, tolerant } =
-            claims(uri, &parameters, &own, in_query, dialect)
+            claims(uri, &parameters, own, in_query, dialect)
                 .map_err(|reason| Unreadable { reason, signer: Some(signer(&key_pair_id, &signature)) })?;
         Ok(Self { location, policy, signed, signature, hash, key_pair_id, authority, tolerant })
     }
@@ -212,7 +222,7 @@ struct Claims<'a> {
 fn claims<'a>(
     uri: &'a Uri,
     parameters: &Parameters<'_>,
-    own: &[&str],
+    own: String,
     in_query: bool,
     dialect: &Dialect,
 ) -> Result<Claims<'a>, Denied> {
@@ -223,7 +233,7 @@ fn claims<'a>(
     };
     // Some signers send both forms; CloudFront then goes by the policy.
     let custom = parameters.value("Policy").is_some();
-    let location = Location::new(uri, own.join("&"));
+    let location = Location::new(uri, own);
     let (policy, signed, tolerant) = match (parameters.value("Policy"), parameters.value("Expires")) {
         (Some(text), _) => {
             let (policy, signed) = custom_policy(text, dialect)?;
@@ -231,28 +241,47 @@ fn claims<'a>(
         }
         (None, Some(text)) => {
             let (policy, signed) = canned_policy(&location, text, dialect)?;
-            (policy, signed, tolerant(uri, own, text, dialect)?)
+            (policy, signed, tolerant(uri, &location.query, text, dialect)?)
         }
         (None, None) => return Err(unreadable("there is none")),
     };
     let handed_on = NAMES.into_iter().filter(|&name| in_query && !(custom && name == "Expires"));
-    let pairs = handed_on.filter_map(|name| Some(format!("{name}={}", parameters.value(name)?)));
-    let authority = pairs.collect::<Vec<_>>().join("&");
+    let mut authority = String::new();
+    for (name, value) in handed_on.filter_map(|name| Some((name, parameters.value(name)?))) {
+        append(&mut authority, name);
+        authority.push('=');
+        authority.push_str(value);
+    }
     Ok(Claims { location, policy, signed, hash, authority, tolerant })
 }
 
-fn tolerant(uri: &Uri, own: &[&str], expires: &str, dialect: &Dialect) -> Result<Option<Tolerant>, Denied> {
-    fn name(pair: &str) -> &str {
-        pair.split('=').next().unwrap_or_default()
-    }
-    let (players, own): (Vec<_>, Vec<&str>) =
-        own.iter().copied().partition(|pair| dialect.tolerates(&decode(name(pair))));
-    if players.is_empty() {
+/// The reading of a canned URL without what players add to it, if they may add anything and did.
+fn tolerant(uri: &Uri, own: &str, expires: &str, dialect: &Dialect) -> Result<Option<Tolerant>, Denied> {
+    if dialect.players.is_empty() {
         return Ok(None);
     }
-    let (_, signed) = canned_policy(&Location::new(uri, own.join("&")), expires, dialect)?;
-    let left_out = players.into_iter().map(|pair| name(pair).to_owned()).collect();
+    let (mut kept, mut left_out) = (String::with_capacity(own.len()), Vec::new());
+    for pair in own.split('&') {
+        let name = pair.split('=').next().unwrap_or_default();
+        if dialect.tolerates(&decode(name)) {
+            left_out.push(name.to_owned());
+        } else {
+            append(&mut kept, pair);
+        }
+    }
+    if left_out.is_empty() {
+        return Ok(None);
+    }
+    let (_, signed) = canned_policy(&Location::new(uri, kept), expires, dialect)?;
     Ok(Some(Tolerant { signed, left_out }))
+}
+
+/// Adds a parameter to a query.
+fn append(query: &mut String, pair: &str) {
+    if !query.is_empty() {
+        query.push('&');
+    }
+    query.push_str(pair);
 }
 
 fn known(name: &str) -> Option<&'static str> {
@@ -294,7 +323,7 @@ fn unreadable(reason: &str) -> Denied {
 
 /// What is no UTF-8 cannot be the name or the value of anything that we know: it stays as it was written.
 fn decode(text: &str) -> Cow<'_, str> {
-    // Most have nothing to decode, and somebody may send thousands.
+    // Most have nothing to decode.
     if !text.as_bytes().contains(&b'%') {
         return Cow::Borrowed(text);
     }

@@ -153,8 +153,8 @@ impl Tickets {
         Some(if tickets.next().is_some() { Err(Denied::Repeated(NAME)) } else { Ok(ticket) })
     }
 
-    /// Checks that a ticket is ours, and for this request.
-    pub(crate) fn open(
+    /// Checks that a ticket is ours, and for this request: an absolute `uri`, whose path names the object `key`.
+    pub fn open(
         &self,
         key: ObjectKey,
         ticket: &Ticket,
@@ -238,7 +238,9 @@ impl Ticket {
         (length == bytes.len() && ticket.head.first() == Some(&VERSION)).then_some(ticket)
     }
 
-    fn to_query(&self) -> String {
+    /// The ticket as a query. Letters, digits and `-_=` only.
+    #[must_use]
+    pub fn to_query(&self) -> String {
         let mut bytes = [0; HEAD + TAG];
         for (to, from) in bytes.iter_mut().zip(self.head.iter().chain(&self.tag)) {
             *to = *from;

@@ -4,8 +4,8 @@
 //! key signed these bytes. What the bytes allow is weighed at every request.
 
 use std::collections::HashSet;
-use std::mem;
 use std::sync::{Mutex, PoisonError};
+use std::{hash, mem};
 
 use crate::signed_url::Hash;
 
@@ -20,54 +20,48 @@ pub(crate) struct Verified(Mutex<Generations>);
 
 #[derive(Debug, Default)]
 struct Generations {
-    young: HashSet<Vec<u8>>,
-    old: HashSet<Vec<u8>>,
+    young: HashSet<Claim>,
+    old: HashSet<Claim>,
 }
 
 impl Verified {
     /// Whether this was found to be signed lately.
-    pub(crate) fn knows(&self, claim: &Claim<'_>) -> bool {
-        let bytes = claim.to_bytes();
+    pub(crate) fn knows(&self, claim: &Claim) -> bool {
         let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if memory.young.contains(&bytes) {
+        if memory.young.contains(claim) {
             return true;
         }
-        let Some(bytes) = memory.old.take(&bytes) else { return false };
-        memory.remember(bytes);
+        let Some(claim) = memory.old.take(claim) else { return false };
+        memory.remember(claim);
         true
     }
 
     /// Remembers that this is signed.
-    pub(crate) fn remember(&self, claim: &Claim<'_>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remember(claim.to_bytes());
+    pub(crate) fn remember(&self, claim: Claim) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remember(claim);
     }
 }
 
 impl Generations {
-    fn remember(&mut self, bytes: Vec<u8>) {
+    fn remember(&mut self, claim: Claim) {
         if self.young.len() >= GENERATION {
-            self.old = mem::take(&mut self.young);
+            self.old = mem::replace(&mut self.young, HashSet::with_capacity(GENERATION));
         }
-        self.young.insert(bytes);
+        self.young.insert(claim);
     }
 }
 
-/// That a key signed something.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Claim<'a> {
-    pub(crate) key_pair_id: &'a str,
-    pub(crate) hash: Hash,
-    pub(crate) message: &'a [u8],
-    pub(crate) signature: &'a [u8],
-}
+/// That a key signed something, as bytes that no other claim has.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct Claim(Vec<u8>);
 
-impl Claim<'_> {
-    /// No two claims have the same bytes: the parts of unknown length are preceded by it.
-    fn to_bytes(self) -> Vec<u8> {
-        let parts = [self.key_pair_id.as_bytes(), self.message, self.signature];
+impl Claim {
+    /// The parts of unknown length are preceded by it.
+    pub(crate) fn new(key_pair_id: &str, hash: Hash, message: &[u8], signature: &[u8]) -> Self {
+        let parts = [key_pair_id.as_bytes(), message, signature];
         let length = parts.iter().map(|part| part.len() + size_of::<u64>()).sum::<usize>() + 1;
         let mut bytes = Vec::with_capacity(length);
-        bytes.push(match self.hash {
+        bytes.push(match hash {
             Hash::Sha1 => 1,
             Hash::Sha256 => 2,
         });
@@ -75,7 +69,15 @@ impl Claim<'_> {
             bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
             bytes.extend_from_slice(part);
         }
-        bytes
+        Self(bytes)
+    }
+}
+
+/// By the end of the signature alone. Only what is signed is remembered, so nobody but a signer whom we trust could
+/// make many that end the same; to hash all of a claim takes as long as to read its policy.
+impl hash::Hash for Claim {
+    fn hash<H: hash::Hasher>(&self, state: &mut H) {
+        self.0.last_chunk::<8>().hash(state);
     }
 }
 
@@ -86,19 +88,19 @@ mod tests {
 
     use super::*;
 
-    fn claim(message: &[u8]) -> Claim<'_> {
-        Claim { key_pair_id: "K1", hash: Hash::Sha1, message, signature: b"s" }
+    fn claim(message: &[u8]) -> Claim {
+        Claim::new("K1", Hash::Sha1, message, b"s")
     }
 
     #[test]
     fn only_the_very_same_is_remembered() {
         let verified = Verified::default();
-        verified.remember(&claim(b"one"));
+        verified.remember(claim(b"one"));
         assert!(verified.knows(&claim(b"one")));
         assert!(!verified.knows(&claim(b"on")));
-        assert!(!verified.knows(&Claim { hash: Hash::Sha256, ..claim(b"one") }));
-        assert!(!verified.knows(&Claim { key_pair_id: "K", ..claim(b"1one") }));
-        assert!(!verified.knows(&Claim { message: b"ones", signature: b"", ..claim(b"") }));
+        assert!(!verified.knows(&Claim::new("K1", Hash::Sha256, b"one", b"s")));
+        assert!(!verified.knows(&Claim::new("K", Hash::Sha1, b"1one", b"s")));
+        assert!(!verified.knows(&Claim::new("K1", Hash::Sha1, b"ones", b"")));
     }
 
     proptest! {
@@ -110,12 +112,12 @@ mod tests {
             let (verified, mut model) = (Verified::default(), HashSet::new());
             for (remembers, key_pair_id, message, signature, other_hash) in &events {
                 let hash = if *other_hash { Hash::Sha256 } else { Hash::Sha1 };
-                let claim = Claim { key_pair_id, hash, message, signature };
+                let claim = || Claim::new(key_pair_id, hash, message, signature);
                 if *remembers {
-                    verified.remember(&claim);
+                    verified.remember(claim());
                     model.insert((key_pair_id, message, signature, other_hash));
                 }
-                prop_assert_eq!(verified.knows(&claim), model.contains(&(key_pair_id, message, signature, other_hash)));
+                prop_assert_eq!(verified.knows(&claim()), model.contains(&(key_pair_id, message, signature, other_hash)));
             }
         }
 
@@ -124,7 +126,7 @@ mod tests {
         fn the_latest_are_known_and_there_is_an_end(numbers in vec(0..5_000_u16, GENERATION..4 * GENERATION)) {
             let verified = Verified::default();
             for number in &numbers {
-                verified.remember(&claim(&number.to_le_bytes()));
+                verified.remember(claim(&number.to_le_bytes()));
                 verified.knows(&claim(&number.wrapping_add(7).to_le_bytes()));
                 let memory = verified.0.lock().unwrap();
                 prop_assert!(memory.young.len() <= GENERATION && memory.old.len() <= GENERATION);
@@ -138,9 +140,9 @@ mod tests {
     #[test]
     fn the_memory_is_bounded_and_keeps_what_is_used() {
         let verified = Verified::default();
-        verified.remember(&claim(b"used"));
+        verified.remember(claim(b"used"));
         for i in 0..10 * GENERATION {
-            verified.remember(&claim(&i.to_le_bytes()));
+            verified.remember(claim(&i.to_le_bytes()));
             assert!(verified.knows(&claim(b"used")));
         }
         let memory = verified.0.lock().unwrap();

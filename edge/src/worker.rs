@@ -1,46 +1,42 @@
 //! The Cloudflare Worker: bindings in, [`serve`], a response of the runtime's own out.
+//!
+//! The crate `worker` brings the log, the settings and what is done after a panic. For requests, the bucket and
+//! responses its types step into JavaScript for each header and each property: `runtime` does for each of them once.
 
 use std::sync::OnceLock;
 
-use futures_util::{StreamExt, TryStream, stream};
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
-use web_sys::Request;
-use worker::js_sys::{JSON, JsString, Reflect};
-use worker::wasm_bindgen::JsValue;
-use worker::{
-    Bucket, ByteStream, Context, Date, EncodeBody, Env, Error, Object as R2Object, ObjectBody, Range,
-    Response, ResponseBuilder, Result, console_error, console_log, event,
-};
+use http::HeaderName;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG};
+use wasm_bindgen::{JsCast, JsValue};
+use web_sys::{Request, Response};
+use worker::js_sys::{Array, Date, JSON, JsString, Object as JsObject, Reflect, Uint8Array};
+use worker::{Env, console_error, console_log};
 
 use crate::config::{Config, ConfigError};
-use crate::document::Document;
 use crate::key_group::{Grant, Visitor};
 use crate::origin::{ByteRange, Metadata, Miss, Object, Origin};
+use crate::rewrite::Kind;
 use crate::serve::{Content, REQUEST_HEADERS, Remark, malformed, serve};
+use runtime::{Bucket, R2Object, Reader};
+use steps::{Parts, outcome};
 use web_crypto::WebCrypto;
 
+mod runtime;
+mod steps;
 mod web_crypto;
 
 /// The bucket's binding in `wrangler.toml`.
 const BUCKET: &str = "MEDIA";
 
-/// Takes the runtime's own request: the crate's reads all that Cloudflare knows of it (`cf`), which costs more than
-/// whatever is decided here, and calls every method GET that it does not know.
-#[event(fetch)]
-async fn fetch(request: Request, env: Env, _: Context) -> Result<Response> {
-    let visitor = Visitor {
-        now: Date::now().as_millis() / 1000,
-        // Cloudflare sets it, whatever the viewer sent.
-        address: header(&request, "CF-Connecting-IP").and_then(|address| address.parse().ok()),
-    };
-    let (config, bucket) = match (config(&env), env.bucket(BUCKET)) {
-        (Ok(config), Ok(bucket)) => (Ok(config), Some(bucket)),
-        (Err(error), _) => (Err(error), None),
-        (Ok(_), Err(_)) => (Err(no_bucket()), None),
-    };
-    let origin = R2(bucket);
-    let Ok(http) = carry_over(&request) else { return respond(malformed(), origin) };
-    let response = serve(&http, &visitor, config, &origin, &WebCrypto).await;
+/// Where a request came from: Cloudflare sets it, whatever the viewer sent.
+const ADDRESS: HeaderName = HeaderName::from_static("cf-connecting-ip");
+
+/// Answers a request.
+async fn answer(request: Request, env: Env) -> Response {
+    let bucket = R2(env.unchecked_ref::<runtime::Bindings>().media());
+    let Some(http) = carry_over(&request) else { return respond(malformed(), bucket) };
+    let visitor = Visitor { now: now(), address: address(&http) };
+    let response = serve(&http, &visitor, config(&env), &bucket, &WebCrypto).await;
     if let Some(Remark { text, ours }) = response.extensions().get() {
         // The path only: the query is somebody's authority.
         let line = format!("{} {} {}: {text}", response.status().as_u16(), http.method(), http.uri().path());
@@ -50,20 +46,22 @@ async fn fetch(request: Request, env: Env, _: Context) -> Result<Response> {
             console_log!("{line}");
         }
     }
-    respond(response, origin)
-}
-
-fn no_bucket() -> ConfigError {
-    ConfigError(vec![format!("{BUCKET}: no R2 bucket is bound to it; see [[r2_buckets]] in wrangler.toml")])
+    respond(response, bucket)
 }
 
 /// The settings, read once for the life of the isolate; while they are wrong, at every request.
-fn config(env: &Env) -> std::result::Result<&'static Config, ConfigError> {
+fn config(env: &Env) -> Result<&'static Config, ConfigError> {
     static CONFIG: OnceLock<Config> = OnceLock::new();
-    match CONFIG.get() {
-        Some(config) => Ok(config),
-        None => Config::read(|name| setting(env, name)).map(|config| CONFIG.get_or_init(|| config)),
+    if let Some(config) = CONFIG.get() {
+        return Ok(config);
     }
+    let config = Config::read(|name| setting(env, name))?;
+    env.bucket(BUCKET).map_err(|_| {
+        ConfigError(vec![format!(
+            "{BUCKET}: no R2 bucket is bound to it; see [[r2_buckets]] in wrangler.toml"
+        )])
+    })?;
+    Ok(CONFIG.get_or_init(|| config))
 }
 
 /// A variable or a secret. One that is written as a table in `wrangler.toml` comes as an object.
@@ -72,77 +70,106 @@ fn setting(env: &Env, name: &str) -> Option<String> {
     value.as_string().or_else(|| JSON::stringify(&value).ok()?.as_string())
 }
 
-fn header(request: &Request, name: &str) -> Option<String> {
-    request.headers().get(name).ok().flatten()
+/// Unix seconds. A clock that says nothing is taken to say that everything has expired.
+fn now() -> u64 {
+    let seconds = Date::now() / 1000.0;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it saturates, and NaN is kept apart"
+    )]
+    if seconds.is_nan() { u64::MAX } else { seconds as u64 }
 }
 
-/// The request as the core reads it: method, URL, and only the headers that it asks for.
-fn carry_over(request: &Request) -> std::result::Result<http::Request<()>, http::Error> {
-    let mut builder = http::Request::builder().method(&*request.method()).uri(request.url());
-    for name in &REQUEST_HEADERS {
-        let value = match *name {
-            ACCEPT_ENCODING => accepted_encoding(request),
-            _ => header(request, name.as_str()),
-        };
-        if let Some(value) = value {
-            builder = builder.header(name, value);
-        }
+/// The request as the core reads it: method, URL, and only the headers that it asks for. `None` for what is no
+/// request by HTTP's own rules.
+fn carry_over(request: &Request) -> Option<http::Request<()>> {
+    thread_local! {
+        static NAMES: Array =
+            REQUEST_HEADERS.iter().chain([&ADDRESS]).map(|name| JsValue::from_str(name.as_str())).collect();
     }
-    builder.body(())
+    let head = NAMES.with(|names| runtime::head(request, names));
+    let mut lines = head.split('\n');
+    let (method, url) = lines.next()?.split_once(' ')?;
+    let mut builder = http::Request::builder().method(method).uri(url);
+    for line in lines {
+        let (name, value) = line.split_once(": ")?;
+        builder = builder.header(name, value);
+    }
+    let mut http = builder.body(()).ok()?;
+    // Only of these, because of what there is beside a request the runtime makes objects that cost more than all else.
+    if Kind::of(http.uri().path()).is_some() {
+        let accepted = runtime::accepted_encoding(request).and_then(|accepted| accepted.parse().ok());
+        accepted.map(|accepted| http.headers_mut().insert(ACCEPT_ENCODING, accepted));
+    }
+    Some(http)
 }
 
-/// What the viewer accepts. The header that reaches a Worker is [Cloudflare's own]; what was sent is beside it.
-///
-/// [Cloudflare's own]: https://developers.cloudflare.com/workers/runtime-apis/request/#incomingrequestcfproperties
-fn accepted_encoding(request: &Request) -> Option<String> {
-    let cf = Reflect::get(request, &"cf".into()).ok().filter(|cf| cf.is_object());
-    let sent = cf.and_then(|cf| Reflect::get(&cf, &"clientAcceptEncoding".into()).ok());
-    sent.and_then(|sent| sent.as_string()).or_else(|| header(request, ACCEPT_ENCODING.as_str()))
+fn address(request: &http::Request<()>) -> Option<std::net::IpAddr> {
+    request.headers().get(ADDRESS)?.to_str().ok()?.parse().ok()
 }
 
 /// Gives the runtime R2's own stream, so that a segment's bytes never pass through WebAssembly.
-fn respond(response: http::Response<Content<Body>>, origin: R2) -> Result<Response> {
-    let (head, content) = response.into_parts();
-    let mut builder = ResponseBuilder::new().with_status(head.status.as_u16());
-    if head.headers.contains_key(CONTENT_ENCODING) {
-        // It is encoded already; the runtime would do it again.
-        builder = builder.with_encode_body(EncodeBody::Manual);
-    }
-    for (name, value) in &head.headers {
-        builder = builder.with_header(name.as_str(), ascii(value)?)?;
-    }
-    Ok(match content {
-        Content::Bytes(bytes) => builder.fixed(bytes),
-        Content::Stream(Body::Untouched(object)) => builder.body(bytes_of(&object)?.response_body()?),
-        Content::Document(document) => builder.from_stream(parts(document, origin))?,
-        Content::Nothing | Content::Stream(_) => builder.empty(),
-    })
-}
-
-/// A document's parts, made as the runtime asks for them.
-fn parts(document: Document<Body>, origin: R2) -> impl TryStream<Ok = Vec<u8>, Error = Error> {
-    stream::try_unfold((document, origin), async |(mut document, origin)| {
-        match document.next(&origin).await {
-            Ok(part) => Ok(part.map(|part| (part, (document, origin)))),
-            // The answer has begun, so all that can be done is to break it off.
-            Err(refusal) => {
-                console_error!("broken off: {refusal}");
-                Err(Error::RustError(refusal.to_string()))
-            }
+fn respond(response: http::Response<Content<Body>>, origin: R2) -> Response {
+    let (parts, content) = response.into_parts();
+    let status = parts.status.as_u16();
+    let is_encoded = parts.headers.contains_key(CONTENT_ENCODING);
+    let (shared, own) =
+        (head(&parts.headers, |name| !OWN.contains(name)), head(&parts.headers, |name| OWN.contains(name)));
+    match content {
+        Content::Stream(Body::Untouched(object)) => {
+            runtime::respond(status, &shared, &own, is_encoded, Some(&object))
         }
+        Content::Document(document) => {
+            let parts = Parts::new(document, origin);
+            runtime::respond_in_parts(status, &shared, &own, is_encoded, parts)
+        }
+        Content::Nothing | Content::Stream(_) => runtime::respond(status, &shared, &own, is_encoded, None),
+        Content::Bytes(bytes) => runtime::respond_with(status, &shared, &own, is_encoded, &bytes),
+    }
+    .unwrap_or_else(|error| {
+        console_error!("the runtime takes no such response: {error:?}");
+        runtime::failed()
     })
 }
 
-/// The runtime takes text. What is none must not leave as an empty header.
-fn ascii(value: &http::HeaderValue) -> Result<&str> {
-    value.to_str().map_err(|error| Error::RustError(error.to_string()))
+/// The headers that tell one object from another. The others say the same of many.
+const OWN: [HeaderName; 3] = [CONTENT_LENGTH, CONTENT_RANGE, ETAG];
+
+/// Some of the headers, as HTTP/1.1 writes them. `serve` makes none that are not ASCII; one that were would be left out.
+fn head(headers: &http::HeaderMap, is_wanted: impl Fn(&HeaderName) -> bool) -> String {
+    let mut head = String::with_capacity(512);
+    for (name, value) in headers.iter().filter(|(name, _)| is_wanted(name)) {
+        let Ok(value) = value.to_str() else { continue };
+        if !head.is_empty() {
+            head.push('\n');
+        }
+        head.push_str(name.as_str());
+        head.push_str(": ");
+        head.push_str(value);
+    }
+    head
+}
+
+/// How long an object is at most that is read as a whole, in bytes: to read it chunk by chunk costs more for each.
+const AT_ONCE: u64 = 1024 * 1024;
+
+/// The bytes of an object.
+#[derive(Debug)]
+enum Body {
+    /// As R2 has handed them over: the runtime may have them.
+    Untouched(R2Object),
+    /// Being read here.
+    Opened(Reader),
+    /// Read here.
+    Over,
 }
 
 /// An R2 bucket as an origin. There is none only where the configuration is not sound, and nothing is asked for.
 struct R2(Option<Bucket>);
 
 impl R2 {
-    fn bucket(&self) -> std::result::Result<&Bucket, Miss> {
+    fn bucket(&self) -> Result<&Bucket, Miss> {
         self.0.as_ref().ok_or_else(|| Miss::Failed("there is no bucket".to_owned()))
     }
 }
@@ -150,15 +177,21 @@ impl R2 {
 impl Origin for R2 {
     type Body = Body;
 
-    async fn get(&self, grant: &Grant, range: Option<ByteRange>) -> std::result::Result<Object<Body>, Miss> {
-        let get = self.bucket()?.get(r2_key(grant)?);
-        let get = match range {
-            Some(range) => get.range(r2_range(range)),
-            None => get,
+    async fn get(&self, grant: &Grant, range: Option<ByteRange>) -> Result<Object<Body>, Miss> {
+        let (bucket, key) = (self.bucket()?, r2_key(grant)?);
+        let promise = match range {
+            Some(range) => {
+                let [offset, length, suffix] = r2_range(range);
+                runtime::get_part(bucket, key, offset, length, suffix)
+            }
+            None => bucket.get(key),
         };
-        match get.execute().await {
-            Ok(Some(object)) => Ok(Object { metadata: metadata(&object), body: Body::Untouched(object) }),
-            Ok(None) => Err(Miss::NotFound),
+        let object = match promise {
+            Ok(promise) => outcome(promise).await,
+            Err(error) => Err(error),
+        };
+        match object {
+            Ok(object) => found(object),
             // R2 fails on a range that is not there, without saying how much is.
             Err(error) => match (range, self.head(grant).await) {
                 (Some(range), Ok(Metadata { size, .. })) if range.within(size).is_none() => {
@@ -169,79 +202,72 @@ impl Origin for R2 {
         }
     }
 
-    async fn head(&self, grant: &Grant) -> std::result::Result<Metadata, Miss> {
-        let object = self.bucket()?.head(r2_key(grant)?).await.map_err(|error| failed(&error))?;
-        object.as_ref().map(metadata).ok_or(Miss::NotFound)
+    async fn head(&self, grant: &Grant) -> Result<Metadata, Miss> {
+        let promise = self.bucket()?.head(r2_key(grant)?).map_err(|error| failed(&error))?;
+        let object = outcome(promise).await.map_err(|error| failed(&error))?;
+        found(object).map(|object| object.metadata)
     }
 
-    async fn chunk(&self, body: &mut Body) -> std::result::Result<Option<Vec<u8>>, Miss> {
+    async fn chunk(&self, body: &mut Body) -> Result<Option<Vec<u8>>, Miss> {
         if let Body::Untouched(object) = body {
-            let stored = bytes_of(object).map_err(|error| failed(&error))?;
-            if object.size() <= AT_ONCE {
-                let whole = stored.bytes().await.map_err(|error| failed(&error))?;
-                *body = Body::Read;
-                return Ok(Some(whole));
+            if object.size() <= AT_ONCE as f64 {
+                let promise = object.array_buffer().map_err(|error| failed(&error))?;
+                *body = Body::Over;
+                let buffer = outcome(promise).await.map_err(|error| failed(&error))?;
+                return Ok(Some(Uint8Array::new(&buffer).to_vec()));
             }
-            *body = Body::Stream(stored.stream().map_err(|error| failed(&error))?);
+            *body = Body::Opened(runtime::reader(object).map_err(|error| failed(&error))?);
         }
-        match body {
-            Body::Stream(stream) => stream.next().await.transpose().map_err(|error| failed(&error)),
-            Body::Untouched(_) | Body::Read => Ok(None),
-        }
+        let Body::Opened(reader) = body else { return Ok(None) };
+        let chunk = outcome(runtime::read(reader)).await.map_err(|error| failed(&error))?;
+        Ok(chunk.dyn_ref().map(Uint8Array::to_vec))
     }
-}
-
-/// How long an object is, in bytes, that is read as a whole: the runtime brings a stream in small pieces, each of which
-/// costs more than what is in it.
-const AT_ONCE: u64 = 1024 * 1024;
-
-/// The bytes of an object.
-enum Body {
-    /// As R2 has handed them over: the runtime may have them.
-    Untouched(R2Object),
-    /// Being read here.
-    Stream(ByteStream),
-    /// Read here.
-    Read,
-}
-
-fn bytes_of(object: &R2Object) -> Result<ObjectBody<'_>> {
-    object.body().ok_or_else(|| Error::RustError("the object came without a body".to_owned()))
 }
 
 /// R2 takes all spellings of a name for the one in NFC ([Unicode interoperability]). Another spelling is another path
 /// to a policy's wildcards: it names nothing here, so that what was matched is what is read.
 ///
 /// [Unicode interoperability]: https://developers.cloudflare.com/r2/reference/unicode-interoperability/
-fn r2_key(grant: &Grant) -> std::result::Result<&str, Miss> {
+fn r2_key(grant: &Grant) -> Result<&str, Miss> {
     let key = grant.key().as_str();
     let normal = key.is_ascii() || JsString::from(key).normalize("NFC") == key;
     normal.then_some(key).ok_or(Miss::NotFound)
 }
 
-/// Offsets end where the crate's do, by a panic, at 2^53: far beyond R2's largest object, of 5 TiB.
-fn r2_range(range: ByteRange) -> Range {
+/// Offset, length and suffix of a range. They end where JavaScript's integers do, far beyond R2's largest object.
+#[expect(clippy::cast_precision_loss, reason = "up to here there is none")]
+fn r2_range(range: ByteRange) -> [Option<f64>; 3] {
     const FAR: u64 = 1 << 50;
+    let number = |offset: u64| Some(offset.min(FAR) as f64);
     match range {
         ByteRange::From { first, last: Some(last) } if last < FAR => {
-            Range::OffsetWithLength { offset: first.min(FAR), length: (last + 1).saturating_sub(first) }
+            [number(first), number((last + 1).saturating_sub(first)), None]
         }
-        ByteRange::From { first, .. } => Range::OffsetToEnd { offset: first.min(FAR) },
-        ByteRange::Last { length } => Range::Suffix { suffix: length.min(FAR) },
+        ByteRange::From { first, .. } => [number(first), None, None],
+        ByteRange::Last { length } => [None, None, number(length)],
     }
 }
 
-fn metadata(object: &R2Object) -> Metadata {
-    let http = object.http_metadata();
-    Metadata {
-        size: object.size(),
-        content_type: http.content_type,
-        content_encoding: http.content_encoding,
-        cache_control: http.cache_control,
-        etag: Some(object.http_etag()),
+/// An object, with what R2 says of it: `runtime.js` writes it in lines.
+fn found(object: JsValue) -> Result<Object<Body>, Miss> {
+    if object.is_null() {
+        return Err(Miss::NotFound);
     }
+    let object: R2Object = object.unchecked_into();
+    let said = runtime::describe(&object);
+    let mut lines = said.split('\n');
+    let mut text = || lines.next().filter(|text| !text.is_empty()).map(ToOwned::to_owned);
+    let [size, etag, content_type, content_encoding, cache_control] = std::array::from_fn(|_| text());
+    let size = size.and_then(|size| size.parse().ok());
+    // A line too many is in a value that is no header's.
+    let (Some(size), None) = (size, lines.next()) else {
+        return Err(Miss::Failed("it says of the object what nobody could".to_owned()));
+    };
+    let metadata = Metadata { size, content_type, content_encoding, cache_control, etag };
+    Ok(Object { metadata, body: Body::Untouched(object) })
 }
 
-fn failed(error: &Error) -> Miss {
-    Miss::Failed(error.to_string())
+fn failed(error: &JsValue) -> Miss {
+    // An error's own words; only a function has none.
+    Miss::Failed(JsObject::from(error.clone()).to_string().into())
 }

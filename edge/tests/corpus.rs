@@ -105,3 +105,8 @@ fn companions() {
 fn streams() {
     holds("gzip", fuzz::gzip);
 }
+
+#[test]
+fn tickets() {
+    holds("ticket", fuzz::ticket);
+}

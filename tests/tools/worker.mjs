@@ -20,6 +20,8 @@ import { Failure, json, made, report, root } from "./project.mjs";
 const BUCKET = "MEDIA";
 const ENTRY = "index.js";
 const RECORDER = "recorder.js";
+/** `(module (func (export "trap") unreachable))` */
+const TRAP = Buffer.from("AGFzbQEAAAABBAFgAAADAgEABwgBBHRyYXAAAAoFAQMAAAs=", "base64");
 const MODULE_TYPES = { ".js": "ESModule", ".wasm": "CompiledWasm" };
 const build = join(root, "edge/build");
 
@@ -78,7 +80,11 @@ async function modules(record) {
   const built = [ENTRY, ...others].map((name) => ({ type: MODULE_TYPES[extname(name)], path: join(build, name) }));
   if (!record) return built;
   const contents = await readFile(join(root, "tests/tools", RECORDER), "utf8");
-  return [{ type: "ESModule", path: join(build, RECORDER), contents }, ...built];
+  return [
+    { type: "ESModule", path: join(build, RECORDER), contents },
+    { type: "CompiledWasm", path: join(build, "trap.wasm"), contents: TRAP },
+    ...built,
+  ];
 }
 
 async function varsIn(file) {

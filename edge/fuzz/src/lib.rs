@@ -13,6 +13,7 @@ use edge::link::{Host, Place};
 use edge::policy::{self, Cidr, Dialect, Location, Policy, Resource};
 use edge::rewrite::{Encoding, Kind, Rewriter, TooLong};
 use edge::signed_url::{Hash, SignedUrl};
+use edge::ticket::Tickets;
 use edge::{KeyGroup, ObjectKey, Visitor};
 use http::Uri;
 
@@ -264,6 +265,30 @@ fn links(kind: Kind, source: &[u8]) -> Option<Vec<u8>> {
     // A line may have become too long.
     assert!(again.is_err() || again.is_ok_and(|again| again == signed), "twice is not once");
     Some(signed)
+}
+
+/// A URL after its host, as a ticket may be in it: what is read of it is read the same way again, and opens nothing, as
+/// nobody here knows the secret.
+pub fn ticket(data: &[u8]) {
+    static TICKETS: LazyLock<Tickets> = LazyLock::new(|| {
+        let secret = "one that the fuzzer does not learn of";
+        Tickets::parse(secret, 0, true).expect("a secret")
+    });
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(uri) = format!("https://v.example/{text}").parse::<Uri>() else { return };
+    let Some(Ok(ticket)) = Tickets::in_query(&uri) else { return };
+    let query = ticket.to_query();
+    assert!(
+        query.len() == 42 && query.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=".contains(&byte))
+    );
+    let again = format!("https://v.example{}?{query}", uri.path()).parse().expect("a URL");
+    assert_eq!(Tickets::in_query(&again), Some(Ok(ticket.clone())));
+    in_the_log(ticket.signer());
+    let Ok(key) = ObjectKey::parse(uri.path()) else { return };
+    for address in [None, "192.0.2.7".parse().ok(), "2001:db8::7".parse().ok()] {
+        let visitor = Visitor { now: 0, address };
+        assert!(TICKETS.open(key.clone(), &ticket, &uri, &visitor).is_err(), "{uri}");
+    }
 }
 
 /// What gzip is composed of: the first byte says how long the authority is, and each `\xff` stands for it.

@@ -1,16 +1,19 @@
 //! The arithmetic, done by the runtime.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::rc::Rc;
 
+use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{Crypto as JsCrypto, CryptoKey, SubtleCrypto};
 use worker::console_error;
-use worker::js_sys::{Array, Object, Reflect, Uint8Array, global};
-use worker::wasm_bindgen::{JsCast, JsValue};
-use worker::wasm_bindgen_futures::JsFuture;
+use worker::js_sys::{Array, JsString, Object, Reflect, Uint8Array, global};
 
+use super::steps::outcome;
 use crate::crypto::{Algorithm, Crypto, TrustedKey, halves};
 use crate::signed_url::Hash;
+
+/// As WebCrypto calls it.
+const RSA: &str = "RSASSA-PKCS1-v1_5";
 
 /// The runtime's `crypto.subtle`.
 pub(super) struct WebCrypto;
@@ -39,45 +42,53 @@ async fn verify(key: &TrustedKey, hash: Hash, message: &[u8], signature: &[u8]) 
             None => return Ok(false),
         },
     };
-    let Imported { subtle, parameters, key } = imported(key, hash).await?;
+    let imported = imported(key, hash).await?;
+    let Imported { subtle, algorithm, key } = &*imported;
     // Views of our memory will do: WebCrypto has to copy what it is given before it returns.
-    let checked =
-        subtle.verify_with_object_and_u8_array_and_u8_array(&parameters, &key, signature, message)?;
-    Ok(JsFuture::from(checked).await?.is_truthy())
+    let checked = subtle.verify_with_object_and_u8_array_and_u8_array(algorithm, key, signature, message)?;
+    Ok(outcome(checked.unchecked_into()).await?.is_truthy())
 }
 
 /// A key as the runtime holds it, with all else that a check needs: at each step into JavaScript that is saved,
 /// as much is saved as the rest of a request's parsing costs.
-#[derive(Clone)]
 struct Imported {
     subtle: SubtleCrypto,
-    parameters: Object,
+    algorithm: Object,
     key: CryptoKey,
 }
 
 /// The key, imported once for the life of the isolate, even if that fails: it would fail at each request again, and
 /// whoever knows the key's id could ask for that. An RSA key is imported for one hash.
-async fn imported(key: &TrustedKey, hash: Hash) -> Result<Imported, JsValue> {
-    type Keys = HashMap<(String, &'static str), Result<Imported, JsValue>>;
+async fn imported(trusted: &TrustedKey, hash: Hash) -> Result<Rc<Imported>, JsValue> {
+    /// So few that to look through them is fastest.
+    type Keys = Vec<(String, Hash, Result<Rc<Imported>, JsValue>)>;
     thread_local! {
-        static KEYS: RefCell<Keys> = RefCell::default();
+        static KEYS: RefCell<Keys> = const { RefCell::new(Vec::new()) };
     }
-    let name = (key.id().to_owned(), hash.name());
-    if let Some(imported) = KEYS.with_borrow(|keys| keys.get(&name).cloned()) {
+    let known = KEYS.with_borrow(|keys| {
+        keys.iter().find(|(id, for_hash, _)| id == trusted.id() && *for_hash == hash).map(|key| key.2.clone())
+    });
+    if let Some(imported) = known {
         return imported;
     }
-    let imported = import(key, hash).await;
-    KEYS.with_borrow_mut(|keys| keys.insert(name, imported.clone()));
+    let imported = import(trusted, hash).await.map(Rc::new);
+    // Two requests may have imported it at once; the first is found from now on.
+    KEYS.with_borrow_mut(|keys| keys.push((trusted.id().to_owned(), hash, imported.clone())));
     imported
 }
 
-async fn import(key: &TrustedKey, hash: Hash) -> Result<Imported, JsValue> {
-    let (subtle, parameters) = (subtle()?, parameters(key, hash)?);
+async fn import(trusted: &TrustedKey, hash: Hash) -> Result<Imported, JsValue> {
+    let (subtle, parameters) = (subtle()?, parameters(trusted, hash)?);
     let usages = Array::of1(&"verify".into());
-    let spki: Object = Uint8Array::from(key.spki()).unchecked_into();
+    let spki: Object = Uint8Array::from(trusted.spki()).unchecked_into();
     let import = subtle.import_key_with_object("spki", &spki, &parameters, false, &usages)?;
-    let key = JsFuture::from(import).await?.unchecked_into();
-    Ok(Imported { subtle, parameters, key })
+    let algorithm = match trusted.algorithm() {
+        // By its name alone, which the runtime reads faster than an object: an RSA key knows its hash.
+        Algorithm::Rsa => JsString::from(RSA).unchecked_into(),
+        Algorithm::P256 => parameters,
+    };
+    let key = outcome(import.unchecked_into()).await?.unchecked_into();
+    Ok(Imported { subtle, algorithm, key })
 }
 
 /// `RsaHashedImportParams` and `EcKeyImportParams`, `EcdsaParams`: what one of them does not know it does not read.
@@ -87,7 +98,7 @@ fn parameters(key: &TrustedKey, hash: Hash) -> Result<Object, JsValue> {
         Hash::Sha256 => "SHA-256",
     };
     let name = match key.algorithm() {
-        Algorithm::Rsa => "RSASSA-PKCS1-v1_5",
+        Algorithm::Rsa => RSA,
         Algorithm::P256 => "ECDSA",
     };
     let parameters = Object::new();

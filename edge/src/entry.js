@@ -1,0 +1,13 @@
+//! The Worker as Cloudflare sees it: hands each request to the gate.
+
+import { Visit } from "program";
+
+import { proceed } from "./worker/runtime.js";
+
+export default {
+  async fetch(request, env) {
+    const visit = new Visit(request, env);
+    await proceed(visit);
+    return visit.response();
+  },
+};

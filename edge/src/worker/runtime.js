@@ -1,0 +1,116 @@
+//! What the gate asks of the runtime, each in one step: a step from WebAssembly into JavaScript and back costs as much
+//! as most of what is decided in between, and each string that it takes along as much again.
+
+/** The head of a request as HTTP/1.1 writes it, with those of the headers `names` that are there. */
+export function head(request, names) {
+  const { headers } = request;
+  let head = `${request.method} ${request.url}`;
+  for (const name of names) {
+    const value = headers.get(name);
+    if (value !== null) head += `\n${name}: ${value}`;
+  }
+  return head;
+}
+
+/** What the client accepts. Its own header does not reach a Worker: Cloudflare's does, and what was sent is beside it. */
+export function acceptedEncoding(request) {
+  return request.cf?.clientAcceptEncoding ?? request.headers.get("accept-encoding") ?? undefined;
+}
+
+/** Asks for a part of an object: what is undefined of the three is not said. */
+export function getPart(bucket, key, offset, length, suffix) {
+  return bucket.get(key, { range: { offset, length, suffix } });
+}
+
+/** What R2 says of an object, in lines: size, entity tag, type, encoding, and what caches may do. */
+export function describe({ size, httpEtag, httpMetadata }) {
+  const { contentType = "", contentEncoding = "", cacheControl = "" } = httpMetadata ?? {};
+  return `${size}\n${httpEtag}\n${contentType}\n${contentEncoding}\n${cacheControl}`;
+}
+
+/** How much of an object is read at a time, in bytes. */
+const CHUNK = 64 * 1024;
+
+/** What the bytes of an object are read by. */
+export function reader({ body }) {
+  return body.getReader({ mode: "byob" });
+}
+
+/** The next bytes of an object, or nothing at its end. */
+export async function read(reader) {
+  const { value } = await reader.readAtLeast(CHUNK, new Uint8Array(CHUNK));
+  return value?.length ? value : undefined;
+}
+
+/** A response whose body is that of an object, which never leaves the runtime; or none, for no object. */
+export function respond(status, shared, own, isEncoded, object) {
+  return made(object?.body ?? null, status, shared, own, isEncoded);
+}
+
+/** A response with bytes, which may be a view of WebAssembly's memory: the runtime copies them before it returns. */
+export function respondWith(status, shared, own, isEncoded, bytes) {
+  return made(bytes, status, shared, own, isEncoded);
+}
+
+/** A response whose body is made part by part, none before it is wanted. */
+export function respondInParts(status, shared, own, isEncoded, parts) {
+  const source = {
+    async pull(controller) {
+      await proceed(parts);
+      const part = parts.part();
+      if (part) controller.enqueue(part);
+      else controller.close();
+    },
+  };
+  const body = new ReadableStream(source, { highWaterMark: 0 });
+  return made(body, status, shared, own, isEncoded);
+}
+
+/**
+ * Goes on with what is under way in WebAssembly, waiting for what it waits for. A promise that Rust waits for by itself
+ * costs several closures, and each of those a finalizer. Waiting is what JavaScript does best.
+ */
+export async function proceed(steps) {
+  let promise = steps.proceed(undefined, false);
+  while (promise) {
+    let outcome;
+    let failed = false;
+    try {
+      outcome = await promise;
+    } catch (error) {
+      outcome = error;
+      failed = true;
+    }
+    promise = steps.proceed(outcome, failed);
+  }
+}
+
+/** Headers that were answered with before. */
+const known = new Map();
+/** More than a gate has kinds of answers. A viewer can have it answer with others, but not with ever more of them. */
+const MOST_KNOWN = 64;
+
+/**
+ * A response whose headers are `shared`, which many answers have, and `own`. Copying those made before takes half as
+ * long as making them. What is encoded already the runtime would encode again.
+ */
+function made(body, status, shared, own, isEncoded) {
+  let headers = known.get(shared);
+  if (!headers) {
+    headers = new Headers();
+    append(headers, shared);
+    if (known.size >= MOST_KNOWN) known.clear();
+    known.set(shared, headers);
+  }
+  const response = new Response(body, isEncoded ? { status, headers, encodeBody: "manual" } : { status, headers });
+  append(response.headers, own);
+  return response;
+}
+
+function append(headers, lines) {
+  if (!lines) return;
+  for (const line of lines.split("\n")) {
+    const colon = line.indexOf(": ");
+    headers.append(line.slice(0, colon), line.slice(colon + 2));
+  }
+}
