@@ -8,8 +8,8 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 export VIDEO CHECK PORT PAGE_PORT
 
 # The edge's default feature is the Cloudflare runtime, which is for wasm; no other package here has default features.
-native := -p edge -p transcoder -p tests --no-default-features
-wasm := -p edge -p hello --lib --target wasm32-unknown-unknown
+native := -p edge -p transcoder -p tests -p rewriting --no-default-features
+wasm := -p edge -p hello -p rewriting --lib --target wasm32-unknown-unknown
 
 .PHONY: help setup worker demo test fuzz bench lint
 
@@ -38,13 +38,17 @@ test: ## every test: Rust, the built Worker, real players
 	@$(MAKE) --no-print-directory worker
 	cargo test --locked $(native)
 
-bench: ## what the gate costs, beside Workers that check nothing and the same gate in JavaScript (2 minutes)
+bench: ## what the gate and its playlists cost, beside Workers that check nothing and the same in JavaScript (4 minutes)
 	@.ci/setup worker
-	@$(MAKE) --no-print-directory worker target/bench/hello/index.js
+	@$(MAKE) --no-print-directory worker target/bench/hello/index.js target/bench/rewriting/index.js
 	@node tests/bench/bench.mjs
 
 target/bench/hello/index.js: $(wildcard tests/bench/hello/* tests/bench/hello/src/*) Cargo.lock .ci/build-worker
 	@.ci/build-worker tests/bench/hello target/bench/hello
+
+target/bench/rewriting/index.js: $(wildcard tests/bench/rewriting/* tests/bench/rewriting/src/*) \
+    $(shell find edge/src ! -name '.*') Cargo.toml Cargo.lock .ci/build-rewriting
+	@.ci/build-rewriting
 
 fuzz: ## look for what breaks the edge's readers; SECONDS=600 for each of them
 	@.ci/fuzz $(or $(SECONDS),60)

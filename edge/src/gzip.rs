@@ -193,7 +193,8 @@ impl Gzip {
         // No authority may stand among them.
         let end = self.authorities.get(there.authorities).copied().unwrap_or(here.at);
         let whole = there.at + PROMISING <= end;
-        if distance > WINDOW || !whole || self.text.get(there.at..there.at + PROMISING) != Some(&bytes) {
+        let standing = self.text.get(there.at..).and_then(<[u8]>::first_chunk);
+        if distance > WINDOW || !whole || standing != Some(&bytes) {
             return false;
         }
         self.reference = Some(Reference { distance, length: 0, next: Some(there) });
