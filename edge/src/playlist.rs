@@ -192,19 +192,15 @@ impl Playlist {
 /// The lengths of a link and of its line, if a text begins with a link of the commonest kind: one to something in or
 /// below the playlist's own folder, without a query, a fragment, or anything else that has to be thought about. As there
 /// is hardly any other in a long playlist, it is found in one pass.
+#[expect(clippy::indexing_slicing, reason = "the table is made by the compiler")]
 pub(crate) fn plain_link(text: &[u8]) -> Option<(usize, usize)> {
     const PLAIN: [bool; 256] = {
         let mut plain = [false; 256];
-        let mut byte = 0;
-        while byte < 128 {
-            plain[byte] = (byte as u8).is_ascii_alphanumeric();
-            byte += 1;
-        }
-        let marks = b"-._~!$&'()*+,;=@%/";
-        let mut mark = 0;
-        while mark < marks.len() {
-            plain[marks[mark] as usize] = true;
-            mark += 1;
+        let mut rest: &[u8] = b"-._~!$&'()*+,;=@%/0123456789\
+            ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+        while let [byte, others @ ..] = rest {
+            plain[*byte as usize] = true;
+            rest = others;
         }
         plain
     };
