@@ -30,15 +30,13 @@ impl<B> Document<B> {
         enough: usize,
     ) -> Result<(), Refusal> {
         while !self.over && self.rewriter.ready() < enough {
-            match self.chunk.get(self.read..) {
-                Some(rest) if !rest.is_empty() => self.read += self.rewriter.push(rest, enough)?,
-                _ => match origin.chunk(&mut self.body).await? {
-                    Some(chunk) => (self.chunk, self.read) = (chunk, 0),
-                    None => {
-                        self.rewriter.finish()?;
-                        self.over = true;
-                    }
-                },
+            if let Some(rest) = self.chunk.get(self.read..).filter(|rest| !rest.is_empty()) {
+                self.read += self.rewriter.push(rest, enough)?;
+            } else if let Some(chunk) = origin.chunk(&mut self.body).await? {
+                (self.chunk, self.read) = (chunk, 0);
+            } else {
+                self.rewriter.finish()?;
+                self.over = true;
             }
         }
         Ok(())

@@ -40,7 +40,7 @@ pub struct Gzip {
     /// The offsets in `text` at which an authority stands.
     authorities: Vec<usize>,
     /// Where four bytes stood last, by a hash of them.
-    latest: Box<[Option<Spot>; TABLE]>,
+    latest: Box<[Option<Spot>]>,
     /// What is being referred to, as long as it goes on.
     reference: Option<Reference>,
     /// How much has been unpacked since the last authority, if there was one, whatever has been forgotten.
@@ -78,7 +78,7 @@ impl Gzip {
             text: Vec::with_capacity(MEMORY),
             written: 0,
             authorities: Vec::new(),
-            latest: Box::new([None; TABLE]),
+            latest: vec![None; TABLE].into(),
             reference: None,
             since_authority: None,
             check: Check::of(authority),
@@ -187,7 +187,7 @@ impl Gzip {
         let hash = u32::from_le_bytes(bytes).wrapping_mul(0x9e37_79b1) >> 20;
         let here = Spot { at: self.written, authorities: self.authorities.len() };
         let Some(latest) = self.latest.get_mut(hash as usize) else { return false };
-        let Some(there) = mem::replace(latest, Some(here)) else { return false };
+        let Some(there) = latest.replace(here) else { return false };
         let between = (here.authorities - there.authorities) * self.authority.len();
         let distance = here.at - there.at + between;
         // No authority may stand among them.
@@ -298,11 +298,7 @@ const LITERALS: [(u16, u32); 256] = {
 };
 
 /// The codes of lengths, by the length less [`SHORTEST`], with the bits that follow them (§3.2.5).
-#[expect(
-    clippy::indexing_slicing,
-    clippy::cast_lossless,
-    reason = "it is done by the compiler, which has no traits"
-)]
+#[expect(clippy::indexing_slicing, reason = "it is done by the compiler")]
 const LENGTHS: [(u16, u32); LONGEST - SHORTEST + 1] = {
     let mut codes = [(0, 0); LONGEST - SHORTEST + 1];
     let (mut symbol, mut length) = (257, 0);

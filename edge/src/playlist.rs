@@ -218,19 +218,15 @@ pub(crate) fn plain_line(text: &[u8]) -> Option<PlainLine> {
 }
 
 /// How many bytes, from the first on, a link can have that says nothing but a name.
+#[expect(clippy::indexing_slicing, reason = "the table is made by the compiler")]
 fn plain_length(text: &[u8]) -> usize {
     const PLAIN: [bool; 256] = {
         let mut plain = [false; 256];
-        let mut byte = 0;
-        while byte < 128 {
-            plain[byte] = (byte as u8).is_ascii_alphanumeric();
-            byte += 1;
-        }
-        let marks = b"-._~!$&'()*+,;=@%/";
-        let mut mark = 0;
-        while mark < marks.len() {
-            plain[marks[mark] as usize] = true;
-            mark += 1;
+        let mut rest: &[u8] = b"-._~!$&'()*+,;=@%/0123456789\
+            ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+        while let [byte, others @ ..] = rest {
+            plain[*byte as usize] = true;
+            rest = others;
         }
         plain
     };

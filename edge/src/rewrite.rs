@@ -1,7 +1,7 @@
 //! Hands the viewer's authority on to everything that a document links to, while the document passes through.
 //!
 //! Chunks go in and chunks come out, and what is held in between is a line at most, so that a playlist of any length
-//! takes the same memory. Where the links are is the documents' own matter: [`Playlist`], [`Cues`], [`json`].
+//! takes the same memory. Where the links are is the documents' own matter: `playlist`, `webvtt` and `json` know.
 //! Every other byte leaves as it came.
 
 use std::mem;

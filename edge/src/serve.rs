@@ -170,7 +170,7 @@ async fn authorise(
 
 /// What a request asks to be let in by.
 enum Credentials<'a> {
-    Signature(SignedUrl<'a>),
+    Signature(Box<SignedUrl<'a>>),
     Ticket(Ticket),
 }
 
@@ -181,7 +181,7 @@ fn credentials<'a>(request: &'a Request<()>, config: &Config) -> Result<Credenti
     let cookies = cookies(request.headers()).filter(|_| ticket.is_none());
     match (SignedUrl::parse(uri, cookies.as_deref(), &config.dialect), ticket) {
         (Err(Unreadable { reason: Denied::Unsigned, .. }), Some(ticket)) => Ok(Credentials::Ticket(ticket?)),
-        (read, _) => read.map(Credentials::Signature),
+        (read, _) => Ok(Credentials::Signature(read?.into())),
     }
 }
 
@@ -242,7 +242,7 @@ async fn document<O: Origin>(
     let (length, is_other) = (document.is_over().then(|| document.ready()), document.is_other());
     let content = match length {
         Some(_) => Content::Bytes(document.take()),
-        None => Content::Document(document),
+        None => Content::Document(document.into()),
     };
     // Its bytes are no longer the object's, so neither is its tag.
     metadata.etag = None;
@@ -354,7 +354,7 @@ pub enum Content<B> {
     /// A message, or a document as short as most are.
     Bytes(Vec<u8>),
     /// A document of any length, part by part.
-    Document(Document<B>),
+    Document(Box<Document<B>>),
 }
 
 /// What belongs into the log.

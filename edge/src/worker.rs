@@ -121,7 +121,7 @@ fn respond(response: http::Response<Content<Body>>, origin: R2) -> Response {
             runtime::respond(status, &shared, &own, is_encoded, Some(&object))
         }
         Content::Document(document) => {
-            let parts = Parts::new(document, origin);
+            let parts = Parts::new(*document, origin);
             runtime::respond_in_parts(status, &shared, &own, is_encoded, parts)
         }
         Content::Nothing | Content::Stream(_) => runtime::respond(status, &shared, &own, is_encoded, None),
@@ -152,7 +152,7 @@ fn head(headers: &http::HeaderMap, is_wanted: impl Fn(&HeaderName) -> bool) -> S
 }
 
 /// How long an object is at most that is read as a whole, in bytes: to read it chunk by chunk costs more for each.
-const AT_ONCE: u64 = 1024 * 1024;
+const AT_ONCE: f64 = 1_048_576.0;
 
 /// The bytes of an object.
 #[derive(Debug)]
@@ -210,7 +210,7 @@ impl Origin for R2 {
 
     async fn chunk(&self, body: &mut Body) -> Result<Option<Vec<u8>>, Miss> {
         if let Body::Untouched(object) = body {
-            if object.size() <= AT_ONCE as f64 {
+            if object.size() <= AT_ONCE {
                 let promise = object.array_buffer().map_err(|error| failed(&error))?;
                 *body = Body::Over;
                 let buffer = outcome(promise).await.map_err(|error| failed(&error))?;
