@@ -658,15 +658,15 @@ mod tests {
     fn a_plain_line_is_told_by_each_of_its_bytes() {
         for byte in 0..=255 {
             for at in 0..20 {
-                let mut line = *b"segment_00001-a.m4s/";
-                line[at] = byte;
-                let text = [&line[..], b"\n#EXTINF:4,\n"].concat();
+                let mut name = *b"segment_00001-a.m4s/";
+                name[at] = byte;
+                let text = [&name[..], b"\n#EXTINF:4,\n"].concat();
                 let plain = (byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=@%/".contains(&byte))
                     && !(at == 0 && byte == b'/');
                 let link = plain_line(&text).and_then(|line| line.link);
                 let expected = match (at, byte) {
                     (1.., b'\n') | (19, b'\r') => Some(at),
-                    _ => plain.then_some(line.len()),
+                    _ => plain.then_some(name.len()),
                 };
                 assert_eq!(link, expected, "{}", text.escape_ascii());
                 let title = [b"#EXTINF:", &text[..]].concat();

@@ -24,12 +24,12 @@ pub struct Contest {
     signed: Vec<u8>,
 }
 
+#[expect(clippy::missing_panics_doc, reason = "what is given is the bench's own")]
 #[wasm_bindgen]
 impl Contest {
     /// Takes a playlist and what goes into each of its links.
     #[wasm_bindgen(constructor)]
     #[must_use]
-    #[expect(clippy::missing_panics_doc, reason = "what is given is the bench's own")]
     pub fn new(playlist: &[u8], authority: &str) -> Self {
         let uri = "https://video.example/assets/lesson/1/720p/index.m3u8".parse().expect("a URI");
         let place = Place::at(&uri, &[].into(), authority);
