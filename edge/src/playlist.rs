@@ -70,8 +70,8 @@ impl Playlist {
         match text.trim_ascii_start() {
             [] => Ok(()),
             [b'#', tag @ ..] if !tag.starts_with(b"EXT") => Ok(()),
-            _ if breaks(text.trim_ascii()) => Ok(()),
             [b'#', ..] => self.tag(text, place, joints),
+            _ if breaks(text.trim_ascii()) => Ok(()),
             _ => {
                 joints.extend(self.joint(text, place)?);
                 Ok(())
@@ -88,13 +88,19 @@ impl Playlist {
         let name = start.trim_ascii_start().strip_suffix(b":").unwrap_or_default();
         let is = |tag: &str| name == tag.as_bytes();
 
-        if is("#EXT-X-DEFINE") {
+        let defines = is("#EXT-X-DEFINE");
+        let is_link = VALUES.into_iter().any(is);
+        let linking = ATTRIBUTES.iter().find(|(tag, _)| is(tag)).map(|(_, linking)| linking);
+        if !(defines || is_link || linking.is_some()) || breaks(text.trim_ascii()) {
+            return Ok(());
+        }
+        if defines {
             return self.define(value, place);
         }
-        if VALUES.into_iter().any(is) {
+        if is_link {
             let joint = self.joint(value, place)?;
             joints.extend(joint.map(|joint| Joint { at: start.len() + joint.at, ..joint }));
-        } else if let Some((_, linking)) = ATTRIBUTES.iter().find(|(tag, _)| is(tag)) {
+        } else if let Some(linking) = linking {
             let preload = is(DATERANGE)
                 && attributes(value).any(|item| item.name == b"CLASS" && item.value == Some(PRELOAD));
             for Attribute { at, name, value } in attributes(value) {
