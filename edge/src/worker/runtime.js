@@ -12,9 +12,13 @@ export function head(request, names) {
   return head;
 }
 
-/** What the client accepts. Its own header does not reach a Worker: Cloudflare's does, and what was sent is beside it. */
-export function acceptedEncoding(request) {
-  return request.cf?.clientAcceptEncoding ?? request.headers.get("accept-encoding") ?? undefined;
+/**
+ * A header as the client sent it. What it accepts does not reach a Worker in a header, there Cloudflare says what itself
+ * accepts, but beside it: there the runtime has to read much to know it.
+ */
+export function header(request, name) {
+  const sent = name === "accept-encoding" ? request.cf?.clientAcceptEncoding : undefined;
+  return sent ?? request.headers.get(name) ?? undefined;
 }
 
 /** Asks for a part of an object: what is undefined of the three is not said. */

@@ -22,8 +22,7 @@ extern "C" {
 
     pub(super) fn describe(object: &R2Object) -> String;
 
-    #[wasm_bindgen(js_name = acceptedEncoding)]
-    pub(super) fn accepted_encoding(request: &web_sys::Request) -> Option<String>;
+    pub(super) fn header(request: &web_sys::Request, name: &str) -> Option<String>;
 
     #[wasm_bindgen(catch)]
     pub(super) fn reader(object: &R2Object) -> Result<Reader, JsValue>;
