@@ -518,7 +518,7 @@ struct SourceIp {
 /// A JSON object. Where a derived `Deserialize` stands alone, an array of the values, without their names, is as good.
 #[derive(Serialize)]
 #[serde(transparent)]
-pub(crate) struct Object<T>(pub(crate) T);
+struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

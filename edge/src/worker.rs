@@ -3,7 +3,7 @@
 //! The crate `worker` brings the log, the settings and what is done after a panic. For requests, the bucket and
 //! responses its types step into JavaScript for each header and each property: `runtime` does for each of them once.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::sync::OnceLock;
 
 use http::HeaderName;
@@ -122,22 +122,43 @@ fn respond(response: http::Response<Content<Body>>, origin: R2) -> Response {
     let (parts, content) = response.into_parts();
     let status = parts.status.as_u16();
     let is_encoded = parts.headers.contains_key(CONTENT_ENCODING);
-    let (shared, own) =
-        (head(&parts.headers, |name| !OWN.contains(name)), head(&parts.headers, |name| OWN.contains(name)));
-    match content {
-        Content::Stream(Body::Untouched(object)) => {
-            runtime::respond(status, &shared, &own, is_encoded, Some(&object))
-        }
-        Content::Document(document) => {
-            let parts = Parts::new(*document, origin);
-            runtime::respond_in_parts(status, &shared, &own, is_encoded, parts)
-        }
-        Content::Nothing | Content::Stream(_) => runtime::respond(status, &shared, &own, is_encoded, None),
-        Content::Bytes(bytes) => runtime::respond_with(status, &shared, &own, is_encoded, &bytes),
+    let own = head(&parts.headers, |name| OWN.contains(name));
+    kept(&head(&parts.headers, |name| !OWN.contains(name)))
+        .and_then(|kept| match content {
+            Content::Stream(Body::Untouched(object)) => {
+                runtime::respond(status, kept, &own, is_encoded, Some(&object))
+            }
+            Content::Document(document) => {
+                runtime::respond_in_parts(status, kept, &own, is_encoded, Parts::new(*document, origin))
+            }
+            Content::Nothing | Content::Stream(_) => runtime::respond(status, kept, &own, is_encoded, None),
+            Content::Bytes(bytes) => runtime::respond_with(status, kept, &own, is_encoded, &bytes),
+        })
+        .unwrap_or_else(|error| {
+            console_error!("the runtime takes no such response: {error:?}");
+            runtime::failed()
+        })
+}
+
+/// The number of headers that many answers have, under which the runtime keeps them.
+fn kept(head: &str) -> Result<u32, JsValue> {
+    /// More than a gate has kinds of answers. A viewer can have it answer with others, but not with ever more of them.
+    const MOST: usize = 64;
+    thread_local! {
+        static KEPT: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
     }
-    .unwrap_or_else(|error| {
-        console_error!("the runtime takes no such response: {error:?}");
-        runtime::failed()
+    KEPT.with_borrow_mut(|kept| {
+        if let Some(number) = (0..).zip(&*kept).find_map(|(number, known)| (known == head).then_some(number))
+        {
+            return Ok(number);
+        }
+        if kept.len() >= MOST {
+            kept.clear();
+        }
+        let number = u32::try_from(kept.len()).unwrap_or_default();
+        runtime::keep(number, head)?;
+        kept.push(head.to_owned());
+        Ok(number)
     })
 }
 

@@ -30,9 +30,12 @@ extern "C" {
     pub(super) fn read(reader: &Reader) -> Promise;
 
     #[wasm_bindgen(catch)]
+    pub(super) fn keep(number: u32, lines: &str) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(catch)]
     pub(super) fn respond(
         status: u16,
-        shared: &str,
+        kept: u32,
         own: &str,
         is_encoded: bool,
         object: Option<&R2Object>,
@@ -41,7 +44,7 @@ extern "C" {
     #[wasm_bindgen(catch, js_name = respondWith)]
     pub(super) fn respond_with(
         status: u16,
-        shared: &str,
+        kept: u32,
         own: &str,
         is_encoded: bool,
         bytes: &[u8],
@@ -50,7 +53,7 @@ extern "C" {
     #[wasm_bindgen(catch, js_name = respondInParts)]
     pub(super) fn respond_in_parts(
         status: u16,
-        shared: &str,
+        kept: u32,
         own: &str,
         is_encoded: bool,
         parts: Parts,
@@ -92,6 +95,7 @@ extern "C" {
 
 /// The answer to what should not happen.
 pub(super) fn failed() -> Response {
-    respond_with(500, "cache-control: no-store", "", false, b"Internal Server Error")
+    let kept = super::kept("cache-control: no-store");
+    kept.and_then(|kept| respond_with(500, kept, "", false, b"Internal Server Error"))
         .unwrap_or_else(|_| Response::error())
 }
