@@ -211,7 +211,8 @@ fn by_ticket(
     visitor: &Visitor,
 ) -> Result<Grant, Denial> {
     let grant = tickets.open(key, ticket, request.uri(), visitor).map_err(|reason| {
-        let explanation = tickets.explain(ticket, request.uri(), visitor).map(Explanation::Ticket);
+        let explanation = tickets.explain(ticket, request.uri(), visitor);
+        let explanation = explanation.map(|explanation| Explanation::Ticket(explanation.into()));
         Denial { reason, signer: Some(ticket.signer()), explanation, to_operator: false }
     })?;
     Ok(grant.handing_on(ticket.to_query()))
@@ -429,7 +430,7 @@ pub enum Explanation {
     /// Of a signature.
     Signature(Box<key_group::Explanation>),
     /// Of a ticket.
-    Ticket(ticket::Explanation),
+    Ticket(Box<ticket::Explanation>),
 }
 
 impl fmt::Display for Denial {
