@@ -89,6 +89,12 @@ impl Config {
         self.public_paths.iter().any(|pattern| glob(pattern, &path))
     }
 
+    /// Whether there is an operator to be told anything.
+    #[must_use]
+    pub fn has_operator(&self) -> bool {
+        self.explain_token.is_some()
+    }
+
     /// Whether `token` is the operator's. Takes as long for a wrong one of the same length, wherever it is wrong.
     #[must_use]
     pub fn explains_to(&self, token: &[u8]) -> bool {

@@ -6,85 +6,135 @@
 //! [RFC 8216bis, Appendix D]: https://datatracker.ietf.org/doc/html/draft-pantos-hls-rfc8216bis#appendix-D
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::link::{Joint, Place};
-use crate::policy::Object;
 
-/// An asset list or a steering manifest: each has names that the other has not.
-#[derive(Deserialize)]
-struct Document<'a> {
-    #[serde(borrow, default, rename = "ASSETS")]
-    assets: Vec<Object<Asset<'a>>>,
-    #[serde(borrow, default, rename = "RELOAD-URI")]
-    reload_uri: Option<&'a RawValue>,
-    #[serde(borrow, default, rename = "PATHWAY-CLONES")]
-    pathway_clones: Vec<Object<PathwayClone<'a>>>,
+/// Where links are in a value of JSON.
+enum Shape {
+    /// It is one.
+    Link,
+    /// In each item of a list.
+    Items(&'static Shape),
+    /// In some members of an object.
+    Members(&'static [(&'static str, Shape)]),
+    /// In each member of an object.
+    EveryMember(&'static Shape),
+    /// Nowhere.
+    Nothing,
 }
 
-#[derive(Deserialize)]
-struct Asset<'a> {
-    #[serde(borrow, default, rename = "URI")]
-    uri: Option<&'a RawValue>,
-}
+/// An asset list, or a steering manifest: each has names that the other has not.
+const OBJECT: Shape = Shape::Members(&[
+    ("ASSETS", Shape::Items(&Shape::Members(&[("URI", Shape::Link)]))),
+    ("RELOAD-URI", Shape::Link),
+    (
+        "PATHWAY-CLONES",
+        Shape::Items(&Shape::Members(&[(
+            "URI-REPLACEMENT",
+            Shape::Members(&[
+                ("PER-VARIANT-URIS", Shape::EveryMember(&Shape::Link)),
+                ("PER-RENDITION-URIS", Shape::EveryMember(&Shape::Link)),
+            ]),
+        )])),
+    ),
+]);
 
-#[derive(Deserialize)]
-struct PathwayClone<'a> {
-    #[serde(borrow, default, rename = "URI-REPLACEMENT")]
-    replacement: Option<Object<Replacement<'a>>>,
-}
+/// Chapters.
+const LIST: Shape =
+    Shape::Items(&Shape::Members(&[("images", Shape::Items(&Shape::Members(&[("url", Shape::Link)])))]));
 
-#[derive(Deserialize)]
-struct Replacement<'a> {
-    #[serde(borrow, default, rename = "PER-VARIANT-URIS")]
-    variants: BTreeMap<Cow<'a, str>, &'a RawValue>,
-    #[serde(borrow, default, rename = "PER-RENDITION-URIS")]
-    renditions: BTreeMap<Cow<'a, str>, &'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Chapter<'a> {
-    #[serde(borrow, default)]
-    images: Vec<Object<Image<'a>>>,
-}
-
-#[derive(Deserialize)]
-struct Image<'a> {
-    #[serde(borrow, default)]
-    url: Option<&'a RawValue>,
-}
-
-/// Finds the joints of a document. What is not one of those above has none.
+/// Finds the joints of a document, in their order. What is no JSON has none.
 pub(crate) fn joints(text: &[u8], place: &Place) -> Vec<Joint> {
-    let mut joints: Vec<_> = links(text)
-        .into_iter()
-        .filter_map(|link| {
-            let offset = link.as_ptr().addr().checked_sub(text.as_ptr().addr())?;
-            let joint = joint(link, place)?;
-            Some(Joint { at: offset + joint.at, ..joint })
-        })
-        .collect();
-    joints.sort_unstable_by_key(|joint| joint.at);
-    joints
+    let mut links = Vec::new();
+    let shape = if text.trim_ascii_start().starts_with(b"[") { &LIST } else { &OBJECT };
+    let mut document = serde_json::Deserializer::from_slice(text);
+    let search = Search { shape, links: &mut links };
+    if search.deserialize(&mut document).and_then(|()| document.end()).is_err() {
+        return Vec::new();
+    }
+    let joints = links.into_iter().filter_map(|link: &str| {
+        let offset = link.as_ptr().addr().checked_sub(text.as_ptr().addr())?;
+        let joint = joint(link, place)?;
+        Some(Joint { at: offset + joint.at, ..joint })
+    });
+    joints.collect()
 }
 
-/// The values that are links, as they are written.
-fn links(text: &[u8]) -> Vec<&str> {
-    if text.trim_ascii_start().starts_with(b"[") {
-        let chapters: Vec<Object<Chapter<'_>>> = serde_json::from_slice(text).unwrap_or_default();
-        let images = chapters.into_iter().flat_map(|Object(chapter)| chapter.images);
-        return images.filter_map(|Object(image)| image.url).map(RawValue::get).collect();
+/// Collects the values that are links, as they are written.
+struct Search<'s, 'a> {
+    shape: &'static Shape,
+    links: &'s mut Vec<&'a str>,
+}
+
+impl<'a> DeserializeSeed<'a> for Search<'_, 'a> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
+        match self.shape {
+            Shape::Link => self.links.push(<&RawValue>::deserialize(deserializer)?.get()),
+            Shape::Nothing => drop(IgnoredAny::deserialize(deserializer)?),
+            _ => deserializer.deserialize_any(self)?,
+        }
+        Ok(())
     }
-    let Ok(document) = serde_json::from_slice::<Document<'_>>(text) else { return Vec::new() };
-    let assets = document.assets.into_iter().filter_map(|Object(asset)| asset.uri);
-    let replacements = document.pathway_clones.into_iter().filter_map(|Object(clone)| clone.replacement);
-    let clones = replacements.flat_map(|Object(Replacement { variants, renditions })| {
-        variants.into_values().chain(renditions.into_values())
-    });
-    assets.chain(document.reload_uri).chain(clones).map(RawValue::get).collect()
+}
+
+impl<'a> Visitor<'a> for Search<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut items: A) -> Result<(), A::Error> {
+        let shape = if let Shape::Items(shape) = self.shape { shape } else { &Shape::Nothing };
+        while items.next_element_seed(Search { shape, links: self.links })?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut members: A) -> Result<(), A::Error> {
+        while let Some(name) = members.next_key::<Cow<'a, str>>()? {
+            let shape = match self.shape {
+                Shape::Members(known) => {
+                    known.iter().find(|(known, _)| *known == name).map(|(_, shape)| shape)
+                }
+                Shape::EveryMember(shape) => Some(*shape),
+                _ => None,
+            };
+            let shape = shape.unwrap_or(&Shape::Nothing);
+            members.next_value_seed(Search { shape, links: self.links })?;
+        }
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
 }
 
 /// Where in a JSON value the authority goes; `None` if it is no string, or no link of ours.
@@ -151,7 +201,7 @@ mod tests {
                "PER-VARIANT-URIS":{"b":"/b.m3u8@","a":"../a.m3u8@#f"},"PER-RENDITION-URIS":{"r":"r.m3u8@","x":1}}},{}]}"#,
             r#"[{"chapter":1,"images":[{"image-category":"x","url":"1.jpg@"},{}],"url":"a"},{"titles":[]}]"#,
             r#"{"ASSETS":[{"URI":"https:\/\/v.example\/a.m3u8?x=1\u0026y@"},{"URI":"\/a\u00e9.m3u8@\u0023f"}]}"#,
-            r#"{"ASSETS":[{"URI":"https:\/\/theirs.example/a"},{"URI":"a\nb"},{"URI":null},{"URI":""},{"URI":["a"]}]}"#,
+            r#"{"ASSETS":[{"URI":"a@","URI":"b@"},{"URI":"https:\/\/theirs.example/a"},{"URI":"a\nb"},{"URI":null},{"URI":""},{"URI":["a"]}]}"#,
         ] {
             let bare = document.replace("&@", "").replace('@', "");
             let signed =
@@ -171,7 +221,7 @@ mod tests {
             r#"{"state":"ready","poster":"a.jpg"}"#,
             r#"{"ASSETS":{"URI":"a"}}"#,
             r#"{"ASSETS":[["a"]]}"#,
-            r#"{"ASSETS":[{"URI":"a","URI":"b"}]}"#,
+            r#"{"ASSETS":[[{"URI":"a"}],1,-1,1.5,true,null,"a"]}"#,
             r#"{"ASSETS":[{"URI":"a"}]} x"#,
             r#"{"ASSETS":[{"URI":"a"}"#,
             r#"[{"images":[{"url":"\ud83d"}]}]"#,

@@ -78,7 +78,7 @@ impl KeyGroup {
         if !url.policy.resource.covers(&url.location) {
             return Err(Denied::OtherResource);
         }
-        Ok(Grant { key, authority: url.authority.clone(), tolerated })
+        Ok(Grant { key, authority: String::new(), tolerated })
     }
 
     /// What the text that the key signed leaves out of the URL: nothing, or what players added; `None` if it signed
@@ -90,14 +90,17 @@ impl KeyGroup {
         crypto: &impl Crypto,
     ) -> Option<&'a [String]> {
         let SignedUrl { signature, hash, .. } = url;
-        let claim = |message: &[u8]| Claim::new(trusted.id(), *hash, message, signature);
-        if let Some((_, left_out)) = url.readings().find(|(message, _)| self.verified.knows(&claim(message)))
-        {
-            return Some(left_out);
-        }
+        let mut claims = Vec::with_capacity(2);
         for (message, left_out) in url.readings() {
+            let claim = Claim::new(trusted.id(), *hash, message, signature);
+            if self.verified.knows(&claim) {
+                return Some(left_out);
+            }
+            claims.push((claim, message, left_out));
+        }
+        for (claim, message, left_out) in claims {
             if crypto.verify(trusted, *hash, message, signature).await {
-                self.verified.remember(claim(message));
+                self.verified.remember(claim);
                 return Some(left_out);
             }
         }
@@ -210,11 +213,11 @@ impl Grant {
     }
 
     /// For who has a ticket that is good for it.
-    pub(crate) fn by_ticket(key: ObjectKey, authority: String) -> Self {
-        Self { key, authority, tolerated: Vec::new() }
+    pub(crate) fn by_ticket(key: ObjectKey) -> Self {
+        Self::public(key)
     }
 
-    /// The same, with something else to hand on.
+    /// The same, with what is to be handed on to the links that stand in it.
     pub(crate) fn handing_on(self, authority: String) -> Self {
         Self { authority, ..self }
     }

@@ -264,7 +264,9 @@ fn sections(pattern: &str) -> Option<(&str, &str, &str)> {
 
 fn pattern_mismatch(pattern: &str, url: &Location<'_>) -> Option<Section> {
     let Some((protocol, domain, target)) = sections(pattern) else { return Some(Section::Protocol) };
-    let same = |pattern: &str, text: &str| glob(&pattern.to_ascii_lowercase(), &text.to_ascii_lowercase());
+    let same = |pattern: &str, text: &str| {
+        pattern == text || glob(&pattern.to_ascii_lowercase(), &text.to_ascii_lowercase())
+    };
     if !same(protocol, url.scheme) {
         Some(Section::Protocol)
     } else if !same(domain, url.host) {
@@ -289,6 +291,16 @@ fn target_covers(pattern: &str, path: &str, query: &str) -> bool {
 /// Whether `text` is `pattern`, in which `*` stands for any run of characters and `?` for one.
 /// On a mismatch only the latest `*` is tried again, so the work is at most the product of the lengths.
 pub(crate) fn glob(pattern: &str, text: &str) -> bool {
+    // Most of what is matched is the same up to the first wildcard, or is not at all.
+    let literal = pattern.find(['*', '?']).unwrap_or(pattern.len());
+    let (Some((before, pattern)), Some((beginning, text))) =
+        (pattern.split_at_checked(literal), text.split_at_checked(literal))
+    else {
+        return false;
+    };
+    if before != beginning {
+        return false;
+    }
     let (mut pattern, mut text) = (pattern.chars(), text.chars());
     let mut latest = None;
     loop {
@@ -506,7 +518,7 @@ struct SourceIp {
 /// A JSON object. Where a derived `Deserialize` stands alone, an array of the values, without their names, is as good.
 #[derive(Serialize)]
 #[serde(transparent)]
-pub(crate) struct Object<T>(pub(crate) T);
+struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -26,10 +26,26 @@ use crate::rewrite::{Encoding, Kind, Rewriter, TooLong};
 use crate::signed_url::{SignedUrl, Unreadable};
 use crate::ticket::{self, Ticket, Tickets};
 
-/// The request headers that are read here. A platform need not carry over any other, but [`ACCEPT_ENCODING`] where
-/// [`Kind::of`] the path says something.
-pub const REQUEST_HEADERS: [HeaderName; 6] =
-    [ACCESS_CONTROL_REQUEST_HEADERS, COOKIE, IF_RANGE, ORIGIN, RANGE, EXPLAIN];
+/// The headers that are read here of all requests, under these settings. A platform on which each of them costs something
+/// need not carry over any other, but those that [`further_headers`] names.
+#[must_use]
+pub fn request_headers(config: Result<&Config, &ConfigError>) -> Vec<HeaderName> {
+    let mut headers = vec![COOKIE, RANGE];
+    let settings = config.ok();
+    headers.extend(Some(ORIGIN).filter(|_| settings.is_none_or(|config| config.origins != Origins::All)));
+    headers.extend(Some(EXPLAIN).filter(|_| settings.is_some_and(Config::has_operator)));
+    headers
+}
+
+/// The headers that are read besides, of a few requests. The [`ACCEPT_ENCODING`] is meant that the client sent itself.
+pub fn further_headers(request: &Request<()>) -> impl Iterator<Item = HeaderName> {
+    let conditions = [
+        (ACCESS_CONTROL_REQUEST_HEADERS, request.method() == Method::OPTIONS),
+        (IF_RANGE, request.headers().contains_key(RANGE)),
+        (ACCEPT_ENCODING, Kind::of(request.uri().path()).is_some()),
+    ];
+    conditions.into_iter().filter_map(|(name, is_read)| is_read.then_some(name))
+}
 
 /// The longest document that is held whole, in bytes of what goes out. What is longer leaves in parts.
 const WHOLE: usize = 1024 * 1024;
@@ -129,67 +145,95 @@ async fn authorise(
     crypto: &impl Crypto,
 ) -> Result<(Grant, Option<Remark>), Refusal> {
     let key = ObjectKey::parse(request.uri().path())?;
-    let (uri, is_public) = (request.uri(), || config.is_public(&key));
-    let token = request.headers().get(EXPLAIN).map(HeaderValue::as_bytes);
-    let to_operator = token.is_some_and(|token| config.explains_to(token));
-    let denial = |reason, signer, explanation| Denial { reason, signer, to_operator, explanation };
-    let denied = match (credentials(request, config), &config.tickets) {
-        (Ok(Credentials::Signature(url)), tickets) => {
-            match config.keys.verify(key.clone(), &url, visitor, &config.dialect, crypto).await {
-                Ok(grant) => {
-                    let remark = tolerance(&grant, &url);
-                    return Ok(match tickets.as_ref().filter(|_| Kind::of(key.as_str()).is_some()) {
-                        Some(tickets) => (tickets.exchange(grant, &url, uri, visitor), remark),
-                        None => (grant, remark),
-                    });
-                }
-                Err(reason) => {
-                    let explanation = if to_operator && !is_public() {
-                        Some(Explanation::Signature(config.keys.explain(&url, visitor, crypto).await.into()))
-                    } else {
-                        None
-                    };
-                    denial(reason, Some(url.signer()), explanation)
-                }
-            }
+    let let_in = match credentials(request, config) {
+        Ok(Credentials::Signature(url)) => {
+            by_signature(key.clone(), &url, request, visitor, config, crypto).await
         }
-        (Ok(Credentials::Ticket(ticket)), Some(tickets)) => {
-            match tickets.open(key.clone(), &ticket, uri, visitor) {
-                Ok(grant) => return Ok((grant, None)),
-                Err(reason) => {
-                    let explanation = tickets.explain(&ticket, uri, visitor).filter(|_| to_operator);
-                    denial(reason, Some(ticket.signer()), explanation.map(Explanation::Ticket))
-                }
-            }
+        Ok(Credentials::Ticket(tickets, ticket)) => {
+            by_ticket(key.clone(), tickets, &ticket, request, visitor).map(|grant| (grant, None))
         }
-        (Ok(Credentials::Ticket(_)), None) => denial(Denied::Unsigned, None, None),
-        (Err(Unreadable { reason, signer }), _) => denial(reason, signer, None),
+        Err(Unreadable { reason, signer }) => {
+            Err(Denial { reason, signer, explanation: None, to_operator: false })
+        }
     };
-    if is_public() { Ok((Grant::public(key), None)) } else { Err(denied.into()) }
-}
-
-/// What a request asks to be let in by.
-enum Credentials<'a> {
-    Signature(Box<SignedUrl<'a>>),
-    Ticket(Ticket),
-}
-
-/// One signing parameter in the query is enough for no ticket to be looked at, as with cookies, and a ticket is for those.
-fn credentials<'a>(request: &'a Request<()>, config: &Config) -> Result<Credentials<'a>, Unreadable> {
-    let uri = request.uri();
-    let ticket = config.tickets.as_ref().and_then(|_| Tickets::in_query(uri));
-    let cookies = cookies(request.headers()).filter(|_| ticket.is_none());
-    match (SignedUrl::parse(uri, cookies.as_deref(), &config.dialect), ticket) {
-        (Err(Unreadable { reason: Denied::Unsigned, .. }), Some(ticket)) => Ok(Credentials::Ticket(ticket?)),
-        (read, _) => Ok(Credentials::Signature(read?.into())),
+    match let_in {
+        Ok(let_in) => Ok(let_in),
+        Err(_) if config.is_public(&key) => Ok((Grant::public(key), None)),
+        Err(denial) => Err(Denial { to_operator: is_operator(request, config), ..denial }.into()),
     }
 }
 
-/// What is to be said of a signature that CloudFront would not have accepted.
-fn tolerance(grant: &Grant, url: &SignedUrl<'_>) -> Option<Remark> {
-    let (signer, tolerated) = (url.signer(), grant.tolerated().join(", "));
-    let text = format!("signed by {signer}; CloudFront would refuse it for {tolerated}");
-    (!tolerated.is_empty()).then_some(Remark { text, ours: false })
+/// Whether it is an operator who asks.
+fn is_operator(request: &Request<()>, config: &Config) -> bool {
+    request.headers().get(EXPLAIN).is_some_and(|token| config.explains_to(token.as_bytes()))
+}
+
+async fn by_signature(
+    key: ObjectKey,
+    url: &SignedUrl<'_>,
+    request: &Request<()>,
+    visitor: &Visitor,
+    config: &Config,
+    crypto: &impl Crypto,
+) -> Result<(Grant, Option<Remark>), Denial> {
+    match config.keys.verify(key, url, visitor, &config.dialect, crypto).await {
+        Ok(grant) => {
+            let remark = (!grant.tolerated().is_empty()).then(|| {
+                let (signer, tolerated) = (url.signer(), grant.tolerated().join(", "));
+                let text = format!("signed by {signer}; CloudFront would refuse it for {tolerated}");
+                Remark { text, ours: false }
+            });
+            // Nothing but documents hands anything on.
+            if Kind::of(grant.key().as_str()).is_none() {
+                return Ok((grant, remark));
+            }
+            let ticket =
+                config.tickets.as_ref().and_then(|tickets| tickets.mint(&grant, url, request.uri(), visitor));
+            let authority = ticket.map_or_else(|| url.authority(), |ticket| ticket.to_query());
+            Ok((grant.handing_on(authority), remark))
+        }
+        Err(reason) => {
+            let explanation = if is_operator(request, config) {
+                Some(Explanation::Signature(config.keys.explain(url, visitor, crypto).await.into()))
+            } else {
+                None
+            };
+            Err(Denial { reason, signer: Some(url.signer()), explanation, to_operator: false })
+        }
+    }
+}
+
+fn by_ticket(
+    key: ObjectKey,
+    tickets: &Tickets,
+    ticket: &Ticket,
+    request: &Request<()>,
+    visitor: &Visitor,
+) -> Result<Grant, Denial> {
+    let grant = tickets.open(key, ticket, request.uri(), visitor).map_err(|reason| {
+        let explanation = tickets.explain(ticket, request.uri(), visitor);
+        let explanation = explanation.map(|explanation| Explanation::Ticket(explanation.into()));
+        Denial { reason, signer: Some(ticket.signer()), explanation, to_operator: false }
+    })?;
+    Ok(grant.handing_on(ticket.to_query()))
+}
+/// What a request asks to be let in by.
+enum Credentials<'a> {
+    Signature(Box<SignedUrl<'a>>),
+    Ticket(&'a Tickets, Ticket),
+}
+
+/// One signing parameter in the query is enough for no ticket to be looked at, as for no cookie; and a ticket is for those.
+fn credentials<'a>(request: &'a Request<()>, config: &'a Config) -> Result<Credentials<'a>, Unreadable> {
+    let uri = request.uri();
+    let ticket = config.tickets.as_ref().and_then(|tickets| Some((tickets, Tickets::in_query(uri)?)));
+    let cookies = cookies(request.headers()).filter(|_| ticket.is_none());
+    match (SignedUrl::parse(uri, cookies.as_deref(), &config.dialect), ticket) {
+        (Err(Unreadable { reason: Denied::Unsigned, .. }), Some((tickets, ticket))) => {
+            Ok(Credentials::Ticket(tickets, ticket?))
+        }
+        (read, _) => Ok(Credentials::Signature(read?.into())),
+    }
 }
 
 /// All cookies, in one list as [RFC 6265] has it; a browser may send several over HTTP/2.
@@ -386,7 +430,7 @@ pub enum Explanation {
     /// Of a signature.
     Signature(Box<key_group::Explanation>),
     /// Of a ticket.
-    Ticket(ticket::Explanation),
+    Ticket(Box<ticket::Explanation>),
 }
 
 impl fmt::Display for Denial {

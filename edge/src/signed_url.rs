@@ -33,11 +33,11 @@ pub struct SignedUrl<'a> {
     pub(crate) signature: Vec<u8>,
     pub(crate) hash: Hash,
     pub(crate) key_pair_id: String,
-    /// The signing parameters, to hand on to the links of a playlist: in our order and our spelling, so that a link
+    /// The signing parameters that are handed on to the links of a playlist: in our order and our spelling, so that a link
     /// comes out the same at every reload, whether or not a player sorted or re-encoded them: a player that adds
     /// `_HLS_msn` has to sort, and one whose segments change their names may stop. Empty for cookies, which a browser
     /// hands on by itself.
-    pub(crate) authority: String,
+    handed_on: Parameters<'a>,
     /// How else a canned URL may have been signed: without what players added to it.
     tolerant: Option<Tolerant>,
 }
@@ -72,7 +72,7 @@ impl Hash {
 }
 
 /// The signing parameters that were found in one place.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Parameters<'a>(Vec<(&'static str, Cow<'a, str>)>);
 
 impl Parameters<'_> {
@@ -119,17 +119,18 @@ impl<'a> SignedUrl<'a> {
             }
             append(&mut own, pair);
         }
-        let (parameters, in_query) = if !plain.0.is_empty() {
-            (plain, true)
+        let (in_query, elsewhere) = if !plain.0.is_empty() {
+            (plain, Parameters::default())
         } else if suffixed.are_whole() {
-            (suffixed, true)
+            (suffixed, Parameters::default())
         } else {
             match in_cookies(cookies.unwrap_or_default()) {
                 // What is missing in the query is then worth saying.
-                Parameters(none) if none.is_empty() => (suffixed, true),
-                cookies => (cookies, false),
+                cookies if cookies.0.is_empty() => (suffixed, cookies),
+                cookies => (Parameters::default(), cookies),
             }
         };
+        let parameters = if elsewhere.0.is_empty() { &in_query } else { &elsewhere };
         if parameters.0.is_empty() {
             return Err(Denied::Unsigned.into());
         }
@@ -145,10 +146,9 @@ impl<'a> SignedUrl<'a> {
             .and_then(policy::decode)
             .filter(|bytes| !bytes.is_empty())
             .ok_or(Denied::SignatureUnreadable)?;
-        let Claims { location, policy, signed, hash, authority, tolerant } =
-            claims(uri, &parameters, own, in_query, dialect)
-                .map_err(|reason| Unreadable { reason, signer: Some(signer(&key_pair_id, &signature)) })?;
-        Ok(Self { location, policy, signed, signature, hash, key_pair_id, authority, tolerant })
+        let Claims { location, policy, signed, hash, tolerant } = claims(uri, parameters, own, dialect)
+            .map_err(|reason| Unreadable { reason, signer: Some(signer(&key_pair_id, &signature)) })?;
+        Ok(Self { location, policy, signed, signature, hash, key_pair_id, handed_on: in_query, tolerant })
     }
 
     /// The texts that may have been signed, each with the names of the viewer's own parameters that it leaves out:
@@ -156,6 +156,20 @@ impl<'a> SignedUrl<'a> {
     pub(crate) fn readings(&self) -> impl Iterator<Item = (&[u8], &[String])> {
         let tolerant = self.tolerant.iter().map(|Tolerant { signed, left_out }| (&**signed, &**left_out));
         std::iter::once((&*self.signed, &[][..])).chain(tolerant)
+    }
+
+    /// What opens the links of a playlist as it opens this URL, as a query; nothing where a browser hands it on.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        let custom = self.handed_on.value("Policy").is_some();
+        let names = NAMES.into_iter().filter(|&name| !(custom && name == "Expires"));
+        let mut authority = String::new();
+        for (name, value) in names.filter_map(|name| Some((name, self.handed_on.value(name)?))) {
+            append(&mut authority, name);
+            authority.push('=');
+            authority.push_str(value);
+        }
+        authority
     }
 
     /// Which viewing it belongs to.
@@ -214,7 +228,6 @@ struct Claims<'a> {
     policy: Policy,
     signed: Vec<u8>,
     hash: Hash,
-    authority: String,
     tolerant: Option<Tolerant>,
 }
 
@@ -223,7 +236,6 @@ fn claims<'a>(
     uri: &'a Uri,
     parameters: &Parameters<'_>,
     own: String,
-    in_query: bool,
     dialect: &Dialect,
 ) -> Result<Claims<'a>, Denied> {
     let hash = match parameters.value("Hash-Algorithm") {
@@ -231,9 +243,8 @@ fn claims<'a>(
         Some("SHA256") => Hash::Sha256,
         Some(_) => return Err(Denied::UnknownHash),
     };
-    // Some signers send both forms; CloudFront then goes by the policy.
-    let custom = parameters.value("Policy").is_some();
     let location = Location::new(uri, own);
+    // Some signers send both forms; CloudFront then goes by the policy.
     let (policy, signed, tolerant) = match (parameters.value("Policy"), parameters.value("Expires")) {
         (Some(text), _) => {
             let (policy, signed) = custom_policy(text, dialect)?;
@@ -245,14 +256,7 @@ fn claims<'a>(
         }
         (None, None) => return Err(unreadable("there is none")),
     };
-    let handed_on = NAMES.into_iter().filter(|&name| in_query && !(custom && name == "Expires"));
-    let mut authority = String::new();
-    for (name, value) in handed_on.filter_map(|name| Some((name, parameters.value(name)?))) {
-        append(&mut authority, name);
-        authority.push('=');
-        authority.push_str(value);
-    }
-    Ok(Claims { location, policy, signed, hash, authority, tolerant })
+    Ok(Claims { location, policy, signed, hash, tolerant })
 }
 
 /// The reading of a canned URL without what players add to it, if they may add anything and did.
@@ -340,7 +344,7 @@ mod tests {
     fn parse(query: &str) -> Result<(String, String, String), Denied> {
         let uri: Uri = format!("https://v.example/a/1.m4s{query}").parse().unwrap();
         let url = SignedUrl::parse(&uri, None, &Dialect::default()).map_err(|error| error.reason)?;
-        Ok((url.location.to_string(), String::from_utf8(url.signed).unwrap(), url.authority))
+        Ok((url.location.to_string(), String::from_utf8(url.signed.clone()).unwrap(), url.authority()))
     }
 
     #[test]
@@ -417,7 +421,7 @@ mod tests {
     fn with_cookies(query: &str, cookies: &str) -> Result<(String, String), Denied> {
         let uri: Uri = format!("https://v.example/a/1.m4s{query}").parse().unwrap();
         let url = SignedUrl::parse(&uri, Some(cookies), &Dialect::default()).map_err(|error| error.reason)?;
-        Ok((url.location.to_string(), url.authority))
+        Ok((url.location.to_string(), url.authority()))
     }
 
     #[test]

@@ -104,19 +104,15 @@ impl Tickets {
         Ok(Self { secrets: keyed.collect(), outlives, folders })
     }
 
-    /// A grant that hands on a ticket, where one can be made of what the signature opens: everything that begins with
-    /// something. Any other policy hands on what it did.
-    pub(crate) fn exchange(&self, grant: Grant, url: &SignedUrl<'_>, uri: &Uri, visitor: &Visitor) -> Grant {
-        if grant.authority().is_empty() {
-            return grant;
-        }
-        match self.mint(url, uri, visitor) {
-            Some(ticket) => grant.handing_on(ticket.to_query()),
-            None => grant,
-        }
-    }
-
-    fn mint(&self, url: &SignedUrl<'_>, uri: &Uri, visitor: &Visitor) -> Option<Ticket> {
+    /// The ticket for what a signature opens, if that is everything that begins with something. The grant is the proof
+    /// that `url` is signed.
+    pub(crate) fn mint(
+        &self,
+        _: &Grant,
+        url: &SignedUrl<'_>,
+        uri: &Uri,
+        visitor: &Visitor,
+    ) -> Option<Ticket> {
         let policy = &url.policy;
         let scope = match &policy.resource {
             Resource::Exactly(_) => {
@@ -166,7 +162,7 @@ impl Tickets {
             return Err(Denied::Expired);
         }
         if self.believes(ticket, &terms, uri, visitor) {
-            Ok(Grant::by_ticket(key, ticket.to_query()))
+            Ok(Grant::by_ticket(key))
         } else {
             Err(Denied::BadTicket)
         }
@@ -348,7 +344,9 @@ mod tests {
         let verdict = pin!(keys.verify(key, &signed, visitor, &dialect, &Credulous))
             .poll(&mut Context::from_waker(Waker::noop()));
         let Poll::Ready(grant) = verdict else { panic!("nothing in here waits") };
-        Ok(tickets.exchange(grant?, &signed, &uri, visitor).authority().to_owned())
+        Ok(tickets
+            .mint(&grant?, &signed, &uri, visitor)
+            .map_or_else(|| signed.authority(), |ticket| ticket.to_query()))
     }
 
     /// What a URL with a ticket hands on, if it opens anything.
@@ -356,7 +354,7 @@ mod tests {
         let uri: Uri = url.parse().unwrap();
         let ticket = Tickets::in_query(&uri).unwrap_or(Err(Denied::Unsigned))?;
         let key = ObjectKey::parse(uri.path()).unwrap();
-        tickets.open(key, &ticket, &uri, visitor).map(|grant| grant.authority().to_owned())
+        tickets.open(key, &ticket, &uri, visitor).map(|_| ticket.to_query())
     }
 
     const INDEX: &str = "https://v.example/a/b/index.m3u8";

@@ -3,10 +3,11 @@
 //! The crate `worker` brings the log, the settings and what is done after a panic. For requests, the bucket and
 //! responses its types step into JavaScript for each header and each property: `runtime` does for each of them once.
 
+use std::cell::{OnceCell, RefCell};
 use std::sync::OnceLock;
 
 use http::HeaderName;
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{Request, Response};
 use worker::js_sys::{Array, Date, JSON, JsString, Object as JsObject, Reflect, Uint8Array};
@@ -15,8 +16,7 @@ use worker::{Env, console_error, console_log};
 use crate::config::{Config, ConfigError};
 use crate::key_group::{Grant, Visitor};
 use crate::origin::{ByteRange, Metadata, Miss, Object, Origin};
-use crate::rewrite::Kind;
-use crate::serve::{Content, REQUEST_HEADERS, Remark, malformed, serve};
+use crate::serve::{Content, Remark, further_headers, malformed, request_headers, serve};
 use runtime::{Bucket, R2Object, Reader};
 use steps::{Parts, outcome};
 use web_crypto::WebCrypto;
@@ -34,9 +34,12 @@ const ADDRESS: HeaderName = HeaderName::from_static("cf-connecting-ip");
 /// Answers a request.
 async fn answer(request: Request, env: Env) -> Response {
     let bucket = R2(env.unchecked_ref::<runtime::Bindings>().media());
-    let Some(http) = carry_over(&request) else { return respond(malformed(), bucket) };
+    let config = config(&env);
+    let Some(http) = carry_over(&request, config.as_ref().copied()) else {
+        return respond(malformed(), bucket);
+    };
     let visitor = Visitor { now: now(), address: address(&http) };
-    let response = serve(&http, &visitor, config(&env), &bucket, &WebCrypto).await;
+    let response = serve(&http, &visitor, config, &bucket, &WebCrypto).await;
     if let Some(Remark { text, ours }) = response.extensions().get() {
         // The path only: the query is somebody's authority.
         let line = format!("{} {} {}: {text}", response.status().as_u16(), http.method(), http.uri().path());
@@ -83,12 +86,18 @@ fn now() -> u64 {
 
 /// The request as the core reads it: method, URL, and only the headers that it asks for. `None` for what is no
 /// request by HTTP's own rules.
-fn carry_over(request: &Request) -> Option<http::Request<()>> {
+fn carry_over(request: &Request, config: Result<&'static Config, &ConfigError>) -> Option<http::Request<()>> {
     thread_local! {
-        static NAMES: Array =
-            REQUEST_HEADERS.iter().chain([&ADDRESS]).map(|name| JsValue::from_str(name.as_str())).collect();
+        static NAMES: OnceCell<Array> = const { OnceCell::new() };
     }
-    let head = NAMES.with(|names| runtime::head(request, names));
+    let names = || {
+        let names = request_headers(config).into_iter().chain([ADDRESS]);
+        names.map(|name| JsValue::from_str(name.as_str())).collect()
+    };
+    let head = match config {
+        Ok(_) => NAMES.with(|kept| runtime::head(request, kept.get_or_init(names))),
+        Err(_) => runtime::head(request, &names()),
+    };
     let mut lines = head.split('\n');
     let (method, url) = lines.next()?.split_once(' ')?;
     let mut builder = http::Request::builder().method(method).uri(url);
@@ -97,10 +106,9 @@ fn carry_over(request: &Request) -> Option<http::Request<()>> {
         builder = builder.header(name, value);
     }
     let mut http = builder.body(()).ok()?;
-    // Only of these, because of what there is beside a request the runtime makes objects that cost more than all else.
-    if Kind::of(http.uri().path()).is_some() {
-        let accepted = runtime::accepted_encoding(request).and_then(|accepted| accepted.parse().ok());
-        accepted.map(|accepted| http.headers_mut().insert(ACCEPT_ENCODING, accepted));
+    for name in further_headers(&http).collect::<Vec<_>>() {
+        let value = runtime::header(request, name.as_str()).and_then(|value| value.parse().ok());
+        value.map(|value| http.headers_mut().insert(name, value));
     }
     Some(http)
 }
@@ -114,22 +122,43 @@ fn respond(response: http::Response<Content<Body>>, origin: R2) -> Response {
     let (parts, content) = response.into_parts();
     let status = parts.status.as_u16();
     let is_encoded = parts.headers.contains_key(CONTENT_ENCODING);
-    let (shared, own) =
-        (head(&parts.headers, |name| !OWN.contains(name)), head(&parts.headers, |name| OWN.contains(name)));
-    match content {
-        Content::Stream(Body::Untouched(object)) => {
-            runtime::respond(status, &shared, &own, is_encoded, Some(&object))
-        }
-        Content::Document(document) => {
-            let parts = Parts::new(*document, origin);
-            runtime::respond_in_parts(status, &shared, &own, is_encoded, parts)
-        }
-        Content::Nothing | Content::Stream(_) => runtime::respond(status, &shared, &own, is_encoded, None),
-        Content::Bytes(bytes) => runtime::respond_with(status, &shared, &own, is_encoded, &bytes),
+    let own = head(&parts.headers, |name| OWN.contains(name));
+    kept(&head(&parts.headers, |name| !OWN.contains(name)))
+        .and_then(|kept| match content {
+            Content::Stream(Body::Untouched(object)) => {
+                runtime::respond(status, kept, &own, is_encoded, Some(&object))
+            }
+            Content::Document(document) => {
+                runtime::respond_in_parts(status, kept, &own, is_encoded, Parts::new(*document, origin))
+            }
+            Content::Nothing | Content::Stream(_) => runtime::respond(status, kept, &own, is_encoded, None),
+            Content::Bytes(bytes) => runtime::respond_with(status, kept, &own, is_encoded, &bytes),
+        })
+        .unwrap_or_else(|error| {
+            console_error!("the runtime takes no such response: {error:?}");
+            runtime::failed()
+        })
+}
+
+/// The number of headers that many answers have, under which the runtime keeps them.
+fn kept(head: &str) -> Result<u32, JsValue> {
+    /// More than a gate has kinds of answers. A viewer can have it answer with others, but not with ever more of them.
+    const MOST: usize = 64;
+    thread_local! {
+        static KEPT: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
     }
-    .unwrap_or_else(|error| {
-        console_error!("the runtime takes no such response: {error:?}");
-        runtime::failed()
+    KEPT.with_borrow_mut(|kept| {
+        if let Some(number) = (0..).zip(&*kept).find_map(|(number, known)| (known == head).then_some(number))
+        {
+            return Ok(number);
+        }
+        if kept.len() >= MOST {
+            kept.clear();
+        }
+        let number = u32::try_from(kept.len()).unwrap_or_default();
+        runtime::keep(number, head)?;
+        kept.push(head.to_owned());
+        Ok(number)
     })
 }
 

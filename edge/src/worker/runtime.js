@@ -12,9 +12,13 @@ export function head(request, names) {
   return head;
 }
 
-/** What the client accepts. Its own header does not reach a Worker: Cloudflare's does, and what was sent is beside it. */
-export function acceptedEncoding(request) {
-  return request.cf?.clientAcceptEncoding ?? request.headers.get("accept-encoding") ?? undefined;
+/**
+ * A header as the client sent it. What it accepts does not reach a Worker in a header, there Cloudflare says what itself
+ * accepts, but beside it: there the runtime has to read much to know it.
+ */
+export function header(request, name) {
+  const sent = name === "accept-encoding" ? request.cf?.clientAcceptEncoding : undefined;
+  return sent ?? request.headers.get(name) ?? undefined;
 }
 
 /** Asks for a part of an object: what is undefined of the three is not said. */
@@ -43,17 +47,17 @@ export async function read(reader) {
 }
 
 /** A response whose body is that of an object, which never leaves the runtime; or none, for no object. */
-export function respond(status, shared, own, isEncoded, object) {
-  return made(object?.body ?? null, status, shared, own, isEncoded);
+export function respond(status, kept, own, isEncoded, object) {
+  return made(object?.body ?? null, status, kept, own, isEncoded);
 }
 
 /** A response with bytes, which may be a view of WebAssembly's memory: the runtime copies them before it returns. */
-export function respondWith(status, shared, own, isEncoded, bytes) {
-  return made(bytes, status, shared, own, isEncoded);
+export function respondWith(status, kept, own, isEncoded, bytes) {
+  return made(bytes, status, kept, own, isEncoded);
 }
 
 /** A response whose body is made part by part, none before it is wanted. */
-export function respondInParts(status, shared, own, isEncoded, parts) {
+export function respondInParts(status, kept, own, isEncoded, parts) {
   const source = {
     async pull(controller) {
       await proceed(parts);
@@ -63,7 +67,7 @@ export function respondInParts(status, shared, own, isEncoded, parts) {
     },
   };
   const body = new ReadableStream(source, { highWaterMark: 0 });
-  return made(body, status, shared, own, isEncoded);
+  return made(body, status, kept, own, isEncoded);
 }
 
 /**
@@ -85,23 +89,22 @@ export async function proceed(steps) {
   }
 }
 
-/** Headers that were answered with before. */
-const known = new Map();
-/** More than a gate has kinds of answers. A viewer can have it answer with others, but not with ever more of them. */
-const MOST_KNOWN = 64;
+/** Headers that many answers have, by their numbers. */
+const keptHeaders = [];
+
+/** Keeps headers, under a number that they have from now on. */
+export function keep(number, lines) {
+  const headers = new Headers();
+  append(headers, lines);
+  keptHeaders[number] = headers;
+}
 
 /**
- * A response whose headers are `shared`, which many answers have, and `own`. Copying those made before takes half as
- * long as making them. What is encoded already the runtime would encode again.
+ * A response with the headers that are kept under a number, and its own. To copy headers takes half as long as to make
+ * them. What is encoded already the runtime would encode again.
  */
-function made(body, status, shared, own, isEncoded) {
-  let headers = known.get(shared);
-  if (!headers) {
-    headers = new Headers();
-    append(headers, shared);
-    if (known.size >= MOST_KNOWN) known.clear();
-    known.set(shared, headers);
-  }
+function made(body, status, kept, own, isEncoded) {
+  const headers = keptHeaders[kept];
   const response = new Response(body, isEncoded ? { status, headers, encodeBody: "manual" } : { status, headers });
   append(response.headers, own);
   return response;

@@ -22,8 +22,7 @@ extern "C" {
 
     pub(super) fn describe(object: &R2Object) -> String;
 
-    #[wasm_bindgen(js_name = acceptedEncoding)]
-    pub(super) fn accepted_encoding(request: &web_sys::Request) -> Option<String>;
+    pub(super) fn header(request: &web_sys::Request, name: &str) -> Option<String>;
 
     #[wasm_bindgen(catch)]
     pub(super) fn reader(object: &R2Object) -> Result<Reader, JsValue>;
@@ -31,9 +30,12 @@ extern "C" {
     pub(super) fn read(reader: &Reader) -> Promise;
 
     #[wasm_bindgen(catch)]
+    pub(super) fn keep(number: u32, lines: &str) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(catch)]
     pub(super) fn respond(
         status: u16,
-        shared: &str,
+        kept: u32,
         own: &str,
         is_encoded: bool,
         object: Option<&R2Object>,
@@ -42,7 +44,7 @@ extern "C" {
     #[wasm_bindgen(catch, js_name = respondWith)]
     pub(super) fn respond_with(
         status: u16,
-        shared: &str,
+        kept: u32,
         own: &str,
         is_encoded: bool,
         bytes: &[u8],
@@ -51,7 +53,7 @@ extern "C" {
     #[wasm_bindgen(catch, js_name = respondInParts)]
     pub(super) fn respond_in_parts(
         status: u16,
-        shared: &str,
+        kept: u32,
         own: &str,
         is_encoded: bool,
         parts: Parts,
@@ -93,6 +95,7 @@ extern "C" {
 
 /// The answer to what should not happen.
 pub(super) fn failed() -> Response {
-    respond_with(500, "cache-control: no-store", "", false, b"Internal Server Error")
+    let kept = super::kept("cache-control: no-store");
+    kept.and_then(|kept| respond_with(500, kept, "", false, b"Internal Server Error"))
         .unwrap_or_else(|_| Response::error())
 }
