@@ -33,8 +33,8 @@ export async function playlists({ start }) {
   };
   const rows = [];
   for (const [key, name, count] of [
-    [SHORT, "10 segments", 250],
-    [HOUR, "1,000 segments", 50],
+    [SHORT, "10 segments", 400],
+    [HOUR, "1,000 segments", 100],
   ]) {
     for (const encoding of [PLAIN, GZIP]) rows.push({ key, name: `${name}, ${encoding}`, encoding, count });
   }
