@@ -14,15 +14,16 @@ use serde_json::value::RawValue;
 use crate::link::{Joint, Place};
 use crate::policy::Object;
 
-/// An asset list or a steering manifest: each has names that the other has not.
+/// An asset list or a steering manifest: each has names that the other has not. Some programs write `null` for what
+/// there is none of.
 #[derive(Deserialize)]
 struct Document<'a> {
     #[serde(borrow, default, rename = "ASSETS")]
-    assets: Vec<Object<Asset<'a>>>,
+    assets: Option<Vec<Object<Asset<'a>>>>,
     #[serde(borrow, default, rename = "RELOAD-URI")]
     reload_uri: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "PATHWAY-CLONES")]
-    pathway_clones: Vec<Object<PathwayClone<'a>>>,
+    pathway_clones: Option<Vec<Object<PathwayClone<'a>>>>,
 }
 
 #[derive(Deserialize)]
@@ -40,15 +41,15 @@ struct PathwayClone<'a> {
 #[derive(Deserialize)]
 struct Replacement<'a> {
     #[serde(borrow, default, rename = "PER-VARIANT-URIS")]
-    variants: BTreeMap<Cow<'a, str>, &'a RawValue>,
+    variants: Option<BTreeMap<Cow<'a, str>, &'a RawValue>>,
     #[serde(borrow, default, rename = "PER-RENDITION-URIS")]
-    renditions: BTreeMap<Cow<'a, str>, &'a RawValue>,
+    renditions: Option<BTreeMap<Cow<'a, str>, &'a RawValue>>,
 }
 
 #[derive(Deserialize)]
 struct Chapter<'a> {
     #[serde(borrow, default)]
-    images: Vec<Object<Image<'a>>>,
+    images: Option<Vec<Object<Image<'a>>>>,
 }
 
 #[derive(Deserialize)]
@@ -71,18 +72,19 @@ pub(crate) fn joints(text: &[u8], place: &Place) -> Vec<Joint> {
     joints
 }
 
-/// The values that are links, as they are written.
+/// The values that are links, as they are written. Players read past a byte order mark.
 fn links(text: &[u8]) -> Vec<&str> {
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     if text.trim_ascii_start().starts_with(b"[") {
         let chapters: Vec<Object<Chapter<'_>>> = serde_json::from_slice(text).unwrap_or_default();
-        let images = chapters.into_iter().flat_map(|Object(chapter)| chapter.images);
+        let images = chapters.into_iter().filter_map(|Object(chapter)| chapter.images).flatten();
         return images.filter_map(|Object(image)| image.url).map(RawValue::get).collect();
     }
     let Ok(document) = serde_json::from_slice::<Document<'_>>(text) else { return Vec::new() };
-    let assets = document.assets.into_iter().filter_map(|Object(asset)| asset.uri);
-    let replacements = document.pathway_clones.into_iter().filter_map(|Object(clone)| clone.replacement);
-    let clones = replacements.flat_map(|Object(Replacement { variants, renditions })| {
-        variants.into_values().chain(renditions.into_values())
+    let assets = document.assets.into_iter().flatten().filter_map(|Object(asset)| asset.uri);
+    let clones = document.pathway_clones.into_iter().flatten().filter_map(|Object(clone)| clone.replacement);
+    let clones = clones.flat_map(|Object(Replacement { variants, renditions })| {
+        [variants, renditions].into_iter().flatten().flat_map(BTreeMap::into_values)
     });
     assets.chain(document.reload_uri).chain(clones).map(RawValue::get).collect()
 }
@@ -151,6 +153,12 @@ mod tests {
                "PER-VARIANT-URIS":{"b":"/b.m3u8@","a":"../a.m3u8@#f"},"PER-RENDITION-URIS":{"r":"r.m3u8@","x":1}}},{}]}"#,
             r#"[{"chapter":1,"images":[{"image-category":"x","url":"1.jpg@"},{}],"url":"a"},{"titles":[]}]"#,
             r#"{"ASSETS":[{"URI":"https:\/\/v.example\/a.m3u8?x=1\u0026y@"},{"URI":"\/a\u00e9.m3u8@\u0023f"}]}"#,
+            r#"{"RELOAD-URI":"a@","ASSETS":null,"PATHWAY-CLONES":[{"URI-REPLACEMENT":{"PER-VARIANT-URIS":null,
+               "PER-RENDITION-URIS":{"r":"r.m3u8@"}}},{"URI-REPLACEMENT":null}]}"#,
+            r#"{"RELOAD-URI":"a@","PATHWAY-CLONES":null}"#,
+            r#"[{"images":null},{"images":[{"url":null},{"url":"1.jpg@"}]}]"#,
+            "\u{feff}{\"ASSETS\":[{\"URI\":\"a.m3u8@\"}]}",
+            "\u{feff}[{\"images\":[{\"url\":\"1.jpg@\"}]}]",
             r#"{"ASSETS":[{"URI":"https:\/\/theirs.example/a"},{"URI":"a\nb"},{"URI":null},{"URI":""},{"URI":["a"]}]}"#,
         ] {
             let bare = document.replace("&@", "").replace('@', "");
