@@ -51,8 +51,10 @@ const LIST: Shape =
 /// Finds the joints of a document, in their order. What is no JSON has none.
 pub(crate) fn joints(text: &[u8], place: &Place) -> Vec<Joint> {
     let mut links = Vec::new();
-    let shape = if text.trim_ascii_start().starts_with(b"[") { &LIST } else { &OBJECT };
-    let mut document = serde_json::Deserializer::from_slice(text);
+    // Players read past a byte order mark.
+    let json = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let shape = if json.trim_ascii_start().starts_with(b"[") { &LIST } else { &OBJECT };
+    let mut document = serde_json::Deserializer::from_slice(json);
     let search = Search { shape, links: &mut links };
     if search.deserialize(&mut document).and_then(|()| document.end()).is_err() {
         return Vec::new();
@@ -201,6 +203,12 @@ mod tests {
                "PER-VARIANT-URIS":{"b":"/b.m3u8@","a":"../a.m3u8@#f"},"PER-RENDITION-URIS":{"r":"r.m3u8@","x":1}}},{}]}"#,
             r#"[{"chapter":1,"images":[{"image-category":"x","url":"1.jpg@"},{}],"url":"a"},{"titles":[]}]"#,
             r#"{"ASSETS":[{"URI":"https:\/\/v.example\/a.m3u8?x=1\u0026y@"},{"URI":"\/a\u00e9.m3u8@\u0023f"}]}"#,
+            r#"{"RELOAD-URI":"a@","ASSETS":null,"PATHWAY-CLONES":[{"URI-REPLACEMENT":{"PER-VARIANT-URIS":null,
+               "PER-RENDITION-URIS":{"r":"r.m3u8@"}}},{"URI-REPLACEMENT":null}]}"#,
+            r#"{"RELOAD-URI":"a@","PATHWAY-CLONES":null}"#,
+            r#"[{"images":null},{"images":[{"url":null},{"url":"1.jpg@"}]}]"#,
+            "\u{feff}{\"ASSETS\":[{\"URI\":\"a.m3u8@\"}]}",
+            "\u{feff}[{\"images\":[{\"url\":\"1.jpg@\"}]}]",
             r#"{"ASSETS":[{"URI":"a@","URI":"b@"},{"URI":"https:\/\/theirs.example/a"},{"URI":"a\nb"},{"URI":null},{"URI":""},{"URI":["a"]}]}"#,
         ] {
             let bare = document.replace("&@", "").replace('@', "");

@@ -367,8 +367,18 @@ fn next_item(list: &[u8]) -> Option<(Attribute<'_>, &[u8])> {
         return unquoted(b"", list.len());
     };
     let (value, after) = quoted.split_at_checked(closing)?;
-    let item = Attribute { name, value: Some(value), at: list.len() - quoted.len() };
-    Some((item, after.get(past_comma(after)..)?))
+    let after = after.strip_prefix(b"\"")?;
+    // With a blank before the quotes or something after them, hls.js, Shaka and Video.js end the value at a comma within it,
+    // and ffmpeg at a blank.
+    let is_tight = rest.starts_with(b"\"");
+    let is_whole = (is_tight && (after.is_empty() || after.starts_with(b",")))
+        || !value.iter().any(|byte| *byte == b',' || byte.is_ascii_whitespace());
+    let item = Attribute { name, value: Some(value).filter(|_| is_whole), at: list.len() - quoted.len() };
+    // And what follows them hls.js takes for the value's own up to the next quote before a comma, as ffmpeg does what follows
+    // a backslash and a quote. So another's link would end in what goes into ours.
+    let goes_on = if is_tight { after } else { after.trim_ascii_start() };
+    let rest = goes_on.strip_prefix(b",").filter(|_| is_whole && !value.ends_with(b"\\"));
+    Some((item, rest.unwrap_or_default()))
 }
 
 fn past_comma(list: &[u8]) -> usize {

@@ -183,6 +183,9 @@ impl Rewriter {
         } else {
             self.reader.line(&self.carry, &self.place, &mut self.joints)?;
         }
+        if let Reader::Unbegun { .. } = self.reader {
+            self.reader = Reader::Other;
+        }
         self.write_carry();
         self.out.finish();
         Ok(())

@@ -21,6 +21,7 @@ use sha2::Sha256;
 use crate::key_group::{Denied, Grant, Visitor};
 use crate::object_key::ObjectKey;
 use crate::policy::Resource;
+use crate::rewrite::Kind;
 use crate::signed_url::{Session, SignedUrl};
 
 /// The parameter of a query that a ticket is in. Some player re-encodes every character but letters, digits and `-._`.
@@ -96,7 +97,7 @@ impl Tickets {
     /// Reads `TICKET_SECRET`: one secret, or several separated by commas, of which the first is the newest.
     pub fn parse(secrets: &str, outlives: u64, folders: bool) -> Result<Self, &'static str> {
         let secrets: Vec<_> = secrets.split(',').map(str::trim).filter(|secret| !secret.is_empty()).collect();
-        if secrets.iter().any(|secret| secret.len() < SHORTEST_SECRET) {
+        if secrets.is_empty() || secrets.iter().any(|secret| secret.len() < SHORTEST_SECRET) {
             return Err("is too short to be a secret; `openssl rand -hex 32` prints a good one");
         }
         // HMAC takes keys of any length.
@@ -116,9 +117,11 @@ impl Tickets {
         let policy = &url.policy;
         let scope = match &policy.resource {
             Resource::Exactly(_) => {
+                // Whoever may see one storyboard may not yet see what it is of.
+                let is_playlist = Kind::of(uri.path()) == Some(Kind::Playlist);
                 let folder = uri.path().rfind('/').map(|slash| slash + 1);
                 // The folder at the top is all that there is.
-                folder.filter(|&length| self.folders && length > 1)?
+                folder.filter(|&length| self.folders && is_playlist && length > 1)?
             }
             resource => resource.path_prefix()?.len(),
         };
@@ -428,6 +431,11 @@ mod tests {
         // At the top there is no folder but all of them.
         let top = "https://v.example/index.m3u8?Expires=100&Signature=AA__&Key-Pair-Id=K1";
         assert!(!handed_on(&tickets, top, &viewer).unwrap().starts_with("t="));
+        // What opens one storyboard, or one list of assets, opens no more.
+        for name in ["storyboard.vtt", "assets.json"] {
+            let url = format!("https://v.example/a/b/{name}?Expires=100&Signature=AA__&Key-Pair-Id=K1");
+            assert!(!handed_on(&tickets, &url, &viewer).unwrap().starts_with("t="), "{name}");
+        }
         let neither = Tickets::parse(SECRET, 50, false).unwrap();
         let canned = format!("{INDEX}?Expires=100&Signature=AA__&Key-Pair-Id=K1");
         assert!(!handed_on(&neither, &canned, &viewer).unwrap().starts_with("t="));
@@ -446,6 +454,7 @@ mod tests {
         assert!(opens(&before, &old) && opens(&during, &old) && !opens(&after, &old));
         assert!(!opens(&before, &made) && opens(&during, &made) && opens(&after, &made));
         assert!(Tickets::parse("short", 0, false).is_err());
+        assert!(Tickets::parse(",", 0, false).is_err());
         assert!(Tickets::parse(&format!("{SECRET},short"), 0, false).is_err());
     }
 

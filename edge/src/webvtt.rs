@@ -36,7 +36,10 @@ impl Cues {
                 let header = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).strip_prefix(b"WEBVTT");
                 return header.is_some_and(|rest| rest.first().is_none_or(u8::is_ascii_whitespace));
             }
-            Self::Between if text.windows(3).any(|window| window == b"-->") => *self = Self::Within,
+            // Without a blank line in between, too, one begins.
+            Self::Between | Self::Within if text.windows(3).any(|window| window == b"-->") => {
+                *self = Self::Within
+            }
             Self::Within if text.is_empty() => *self = Self::Between,
             Self::Within if is_picture(text) => joints.extend(place.joint(line)),
             Self::Within => return false,
@@ -95,6 +98,7 @@ mod tests {
             \n\
             00:10.000 --> 00:15.000\n\
             https://elsewhere.example/3.png\n\
+            00:15.000 --> 00:20.000\n\
             https://v.example/3.png@";
         let bare = storyboard.replace("&@", "").replace('@', "");
         assert_eq!(sign(&bare), storyboard.replace("&@", "&S=1").replace('@', "?S=1"));
