@@ -352,11 +352,8 @@ fn next_item(list: &[u8]) -> Option<(Attribute<'_>, &[u8])> {
     let first = list.iter().position(|byte| matches!(byte, b'=' | b',' | b'"'));
     let (name, rest) = match first.and_then(|at| list.split_at_checked(at)) {
         Some((name, [b'=', rest @ ..])) => (name.trim_ascii(), rest),
-        // A quoted text where a name should be is passed over together with what it hides.
-        Some((_, [b'"', rest @ ..])) => match rest.iter().position(|&byte| byte == b'"') {
-            Some(quote) => return unquoted(b"", list.len() - rest.len() + quote + 1),
-            None => return unquoted(b"", list.len()),
-        },
+        // With a quote where a name should be, players disagree on which of all that follow begin a value.
+        Some((_, [b'"', ..])) => return unquoted(b"", list.len()),
         Some((before, _)) => return unquoted(b"", before.len() + 1),
         None => return if list.is_empty() { None } else { unquoted(b"", list.len()) },
     };
@@ -458,7 +455,8 @@ mod tests {
             r#"#EXT-X-KEY:METHOD=NONE,FOO,URI="k@""#,
             r"#EXT-X-KEY:METHOD=AES-128,URI=unquoted",
             r#"#EXT-X-KEY:METHOD=AES-128,URI="unterminated"#,
-            r#"#EXT-X-KEY:"URI=",URI="k@",URI="l@""#,
+            r#"#EXT-X-KEY:"URI=",URI="k",URI="l""#,
+            r#"#EXT-X-KEY:METHOD=AES-128,URI="k@",URI="l@""#,
             r"#EXT-X-KEY",
             r"#EXT-X-KEY:",
             r#"  #EXT-X-MAP:URI="i@""#,
