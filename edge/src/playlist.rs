@@ -48,10 +48,19 @@ const MOST_SUBSTITUTED: usize = 64 * 1024 * 1024;
 /// What is known of a playlist from the lines before.
 #[derive(Debug, Default)]
 pub(crate) struct Playlist {
-    /// What `EXT-X-DEFINE` defined; `None` for a value that only the player knows.
-    variables: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// What `EXT-X-DEFINE` defined.
+    variables: BTreeMap<Vec<u8>, Definition>,
     defined: usize,
     substituted: usize,
+}
+
+/// What a variable stands for.
+#[derive(Debug)]
+struct Definition {
+    /// Nothing for a value that only the player knows.
+    value: Option<Vec<u8>>,
+    /// Whether it stands in the playlist. Some players know no others, and take their names for text.
+    stands_here: bool,
 }
 
 impl Playlist {
@@ -121,6 +130,7 @@ impl Playlist {
             let mut items = attributes(list).filter(|item| item.name == name);
             items.next().filter(|_| items.next().is_none()).and_then(|item| item.value)
         };
+        let stands_here = only(b"NAME").is_some();
         let (name, value) = match (only(b"NAME"), only(b"VALUE"), only(b"IMPORT"), only(b"QUERYPARAM")) {
             // Players differ on whether a variable in a value is substituted.
             (Some(name), Some(value), None, None) => {
@@ -134,7 +144,8 @@ impl Playlist {
         if self.defined > MOST_DEFINED {
             return Err(TooLong::Variables);
         }
-        self.variables.entry(name.to_vec()).and_modify(|known| *known = None).or_insert(value);
+        let definition = Definition { value, stands_here };
+        self.variables.entry(name.to_vec()).and_modify(|known| known.value = None).or_insert(definition);
         Ok(())
     }
 
@@ -143,31 +154,39 @@ impl Playlist {
         if !uri.contains(&b'{') {
             return Ok(place.joint(uri));
         }
-        let Some(target) = self.expand(uri)? else { return Ok(None) };
+        let Some((target, in_part)) = self.expand(uri)? else { return Ok(None) };
+        // To players that know no variables, or not all of them, it may not lead elsewhere either.
         let literal = uri.get(..target.end).unwrap_or_default();
-        let certain = *literal == *target.text || place.owns(literal, None) || host_is_variable(literal);
+        let certain = [literal, &in_part].iter().all(|reading| {
+            **reading == *target.text || place.owns(reading, None) || host_is_variable(reading)
+        });
         Ok(place.joint_of(&target).filter(|_| certain))
     }
 
-    /// The URI as a player will read it, its fragment apart. `None` if no player could read it, if a variable hides
-    /// where the fragment begins, or if nobody would serve it.
-    fn expand<'u>(&mut self, uri: &'u [u8]) -> Result<Option<Target<'u>>, TooLong> {
-        let (mut text, mut unknown, mut rest) = (Vec::new(), None, uri);
+    /// The URI as a player will read it, its fragment apart, and as one will that knows only the variables that stand in
+    /// the playlist. `None` if no player could read it, if a variable hides where the fragment begins, or if nobody
+    /// would serve it.
+    fn expand<'u>(&mut self, uri: &'u [u8]) -> Result<Option<(Target<'u>, Vec<u8>)>, TooLong> {
+        let (mut text, mut in_part, mut unknown, mut rest) = (Vec::new(), Vec::new(), None, uri);
         let mut latest = None;
         while let Some(Variable { before, name, after }) = split_variable(rest) {
             if before.contains(&b'#') {
                 break;
             }
             text.extend_from_slice(before);
-            match self.variables.get(name) {
-                None => return Ok(None),
-                Some(Some(value)) if value.starts_with(b"#") => {
+            in_part.extend_from_slice(before);
+            let Some(Definition { value, stands_here }) = self.variables.get(name) else { return Ok(None) };
+            let written = rest.get(before.len()..rest.len() - after.len()).unwrap_or_default();
+            in_part.extend_from_slice(value.as_deref().filter(|_| *stands_here).unwrap_or(written));
+            match value {
+                Some(value) if value.starts_with(b"#") => {
                     let end = uri.len() - rest.len() + before.len();
                     let open = latest == Some(text.len());
-                    return Ok(Some(Target { text: text.into(), unknown, open, end }));
+                    in_part.truncate(in_part.iter().position(|&byte| byte == b'#').unwrap_or(in_part.len()));
+                    return Ok(Some((Target { text: text.into(), unknown, open, end }, in_part)));
                 }
-                Some(Some(value)) if value.contains(&b'#') => return Ok(None),
-                Some(Some(value)) => {
+                Some(value) if value.contains(&b'#') => return Ok(None),
+                Some(value) => {
                     text.extend_from_slice(value);
                     self.substituted += value.len();
                     if self.substituted > MOST_SUBSTITUTED {
@@ -177,7 +196,7 @@ impl Playlist {
                         return Ok(None);
                     }
                 }
-                Some(None) => {
+                None => {
                     latest = Some(text.len());
                     unknown = unknown.or(latest);
                 }
@@ -186,12 +205,13 @@ impl Playlist {
         }
         let tail = Target::literal(rest);
         let end = uri.len() - rest.len() + tail.end;
+        in_part.extend_from_slice(&tail.text);
         if text.is_empty() && unknown.is_none() {
-            return Ok(Some(Target { end, ..tail }));
+            return Ok(Some((Target { end, ..tail }, in_part)));
         }
         text.extend_from_slice(&tail.text);
         let open = latest == Some(text.len());
-        Ok(Some(Target { text: text.into(), unknown, open, end }))
+        Ok(Some((Target { text: text.into(), unknown, open, end }, in_part)))
     }
 }
 
@@ -396,7 +416,7 @@ mod tests {
     }
 
     fn sign(playlist: &str) -> String {
-        let uri = "https://v.example/a/b/index.m3u8?q=%3Fv%3D1&host=evil.example&plus=a+b";
+        let uri = "https://v.example/a/b/index.m3u8?q=%3Fv%3D1&host=evil.example&plus=a+b&us=v.example%2F";
         String::from_utf8(sign_with(uri, "S=1&K=2", playlist.as_bytes()).unwrap()).unwrap()
     }
 
@@ -603,7 +623,9 @@ mod tests {
             #EXT-X-DEFINE:IMPORT=\"imported\"\n\
             #EXT-X-DEFINE:QUERYPARAM=\"q\"\n\
             #EXT-X-DEFINE:QUERYPARAM=\"host\"\n\
-            #EXT-X-DEFINE:QUERYPARAM=\"plus\"\n";
+            #EXT-X-DEFINE:QUERYPARAM=\"plus\"\n\
+            #EXT-X-DEFINE:NAME=\"slashes\",VALUE=\"//\"\n\
+            #EXT-X-DEFINE:QUERYPARAM=\"us\"\n";
         for uri in [
             "{$dir}/1.ts@",
             "{$ours}/1.ts@",
@@ -644,6 +666,11 @@ mod tests {
             "{x}/{$dir}/1.ts@",
             "{$dir/1.ts@",
             "{$}/1.ts@",
+            // To Video.js, which knows no QUERYPARAM, the third is somebody's else.
+            "//{$us}/1.ts@",
+            "{$slashes}{$us}/1.ts@",
+            "{$slashes}{$us}.evil.example/1.ts",
+            "{$slashes}{$us}evil.example/1.ts",
         ] {
             let signed = sign(&format!("{define}{}", uri.replace("&@", "").replace('@', "")));
             let expected = uri.replace("&@", "&S=1&K=2").replace('@', "?S=1&K=2");

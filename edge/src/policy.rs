@@ -187,6 +187,18 @@ impl Resource {
         }
     }
 
+    /// Whether all URLs that are opened are of one host.
+    #[must_use]
+    pub fn is_of_one_host(&self) -> bool {
+        match self {
+            Self::Exactly(_) => true,
+            Self::Any => false,
+            Self::Pattern(pattern) => {
+                sections(pattern).is_some_and(|(_, domain, _)| !domain.contains(['*', '?']))
+            }
+        }
+    }
+
     /// The first section of the resource that is not `url`'s; `None` if it is opened.
     #[must_use]
     pub fn mismatch(&self, url: &Location<'_>) -> Option<Section> {

@@ -16,7 +16,7 @@ use crate::caching;
 use crate::config::{Config, ConfigError};
 use crate::cors::{self, Origins};
 use crate::crypto::Crypto;
-use crate::document::Document;
+use crate::document::{Document, READY};
 use crate::gzip;
 use crate::key_group::{self, Denied, Grant, Visitor};
 use crate::link::{Host, Place};
@@ -49,6 +49,11 @@ pub fn further_headers(request: &Request<()>) -> impl Iterator<Item = HeaderName
 
 /// The longest document that is held whole, in bytes of what goes out. What is longer leaves in parts.
 const WHOLE: usize = 1024 * 1024;
+
+/// From which length on, in bytes of what is stored, a document is sure to become longer than that: with signatures in
+/// its links, and packed. Then it leaves in parts from the first on, because a viewer may be slow to take it.
+const LONG: u64 = 64 * 1024;
+const LONG_PACKED: u64 = 1024 * 1024;
 
 /// An operator's token, who is told why a request was refused.
 const EXPLAIN: HeaderName = HeaderName::from_static("x-reelgate-explain");
@@ -187,8 +192,10 @@ async fn by_signature(
             if Kind::of(grant.key().as_str()).is_none() {
                 return Ok((grant, remark));
             }
-            let ticket =
-                config.tickets.as_ref().and_then(|tickets| tickets.mint(&grant, url, request.uri(), visitor));
+            // A ticket is for one host. Where links lead to others too, and the signature opens those, it has to go on.
+            let exchanged = config.own_hosts.is_empty() || url.policy.resource.is_of_one_host();
+            let tickets = config.tickets.as_ref().filter(|_| exchanged);
+            let ticket = tickets.and_then(|tickets| tickets.mint(&grant, url, request.uri(), visitor));
             let authority = ticket.map_or_else(|| url.authority(), |ticket| ticket.to_query());
             Ok((grant.handing_on(authority), remark))
         }
@@ -281,7 +288,8 @@ async fn document<O: Origin>(
     let encoding = if accepted.is_some_and(gzip::is_accepted) { Encoding::Gzip } else { Encoding::Identity };
     let place = Place::at(request.uri(), own_hosts, grant.authority());
     let mut document = Document::new(body, Rewriter::new(kind, place, encoding));
-    document.fill(origin, WHOLE).await?;
+    let long = if encoding == Encoding::Gzip { LONG_PACKED } else { LONG };
+    document.fill(origin, if metadata.size <= long { WHOLE } else { READY }).await?;
 
     let (length, is_other) = (document.is_over().then(|| document.ready()), document.is_other());
     let content = match length {
