@@ -253,6 +253,15 @@ fn after_a_trap_the_gate_opens_again() {
     assert_eq!(ask(&worker, Method::GET, "/assets/a/1.m4s", &[]).body(), b"segment");
 }
 
+/// A rejection need not have a reason, and none is no reason to stop.
+#[test]
+fn a_bucket_that_fails_without_a_word_is_a_bad_gateway() {
+    let folder = tempfile::tempdir().unwrap();
+    let worker = Worker::recording(folder.path(), &trusting());
+    assert_eq!(ask(&worker, Method::GET, "/assets/a/nothing", &[]).status(), StatusCode::BAD_GATEWAY);
+    assert!(worker.logs("origin: "));
+}
+
 /// Not even for a moment: what goes on first after a trap is a request of the old program.
 #[test]
 fn after_a_trap_nothing_of_the_old_program_goes_on_in_the_new_one() {
