@@ -41,8 +41,12 @@ async fn answer(request: Request, env: Env) -> Response {
     let visitor = Visitor { now: now(), address: address(&http) };
     let response = serve(&http, &visitor, config, &bucket, &WebCrypto).await;
     if let Some(Remark { text, ours }) = response.extensions().get() {
-        // The path only: the query is somebody's authority.
-        let line = format!("{} {} {}: {text}", response.status().as_u16(), http.method(), http.uri().path());
+        let line = format!(
+            "{} {} {}: {text}",
+            response.status().as_u16(),
+            http.method(),
+            loggable(http.uri().path())
+        );
         if *ours {
             console_error!("{line}");
         } else {
@@ -50,6 +54,13 @@ async fn answer(request: Request, env: Env) -> Response {
         }
     }
     respond(response, bucket)
+}
+
+/// What of a path may be in the log. The query is not, which is somebody's authority; and who encodes a whole URL, or joins
+/// it with `&`, has that in the path.
+fn loggable(path: &str) -> &str {
+    let query = path.find('&').into_iter().chain(path.find("%3F")).chain(path.find("%3f")).min();
+    query.and_then(|start| path.get(..start)).unwrap_or(path)
 }
 
 /// The settings, read once for the life of the isolate; while they are wrong, at every request.
