@@ -96,7 +96,7 @@ impl Tickets {
     /// Reads `TICKET_SECRET`: one secret, or several separated by commas, of which the first is the newest.
     pub fn parse(secrets: &str, outlives: u64, folders: bool) -> Result<Self, &'static str> {
         let secrets: Vec<_> = secrets.split(',').map(str::trim).filter(|secret| !secret.is_empty()).collect();
-        if secrets.iter().any(|secret| secret.len() < SHORTEST_SECRET) {
+        if secrets.is_empty() || secrets.iter().any(|secret| secret.len() < SHORTEST_SECRET) {
             return Err("is too short to be a secret; `openssl rand -hex 32` prints a good one");
         }
         // HMAC takes keys of any length.
