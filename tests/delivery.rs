@@ -3,6 +3,8 @@
 #![allow(missing_docs)]
 
 use std::sync::LazyLock;
+use std::thread;
+use std::time::Duration;
 
 use http::{Method, Response, StatusCode};
 use serde_json::json;
@@ -249,4 +251,31 @@ fn after_a_trap_the_gate_opens_again() {
         assert_eq!(status("/assets/a/trap"), StatusCode::INTERNAL_SERVER_ERROR);
     }
     assert_eq!(ask(&worker, Method::GET, "/assets/a/1.m4s", &[]).body(), b"segment");
+}
+
+/// A rejection need not have a reason, and none is no reason to stop.
+#[test]
+fn a_bucket_that_fails_without_a_word_is_a_bad_gateway() {
+    let folder = tempfile::tempdir().unwrap();
+    let worker = Worker::recording(folder.path(), &trusting());
+    assert_eq!(ask(&worker, Method::GET, "/assets/a/nothing", &[]).status(), StatusCode::BAD_GATEWAY);
+    assert!(worker.logs("origin: "));
+}
+
+/// Not even for a moment: what goes on first after a trap is a request of the old program.
+#[test]
+fn after_a_trap_nothing_of_the_old_program_goes_on_in_the_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let worker = Worker::recording(folder.path(), &trusting());
+    let late = thread::scope(|scope| {
+        let late = scope.spawn(|| ask(&worker, Method::GET, "/assets/a/late", &[]));
+        thread::sleep(Duration::from_millis(300));
+        let trap = ask(&worker, Method::GET, "/assets/a/trap", &[]);
+        assert_eq!(trap.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        late.join().unwrap()
+    });
+    assert_eq!(late.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    let said = String::from_utf8_lossy(late.body());
+    assert!(said.contains("from previous Wasm instance"), "{said}");
+    assert_eq!(ask(&worker, Method::GET, "/assets/a/1.m4s", &[]).status(), StatusCode::NOT_FOUND);
 }

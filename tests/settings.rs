@@ -523,6 +523,14 @@ fn the_log_says_who_signed_and_never_what_opens() {
             let lines = log.lines().filter(|line| !line.trim().is_empty() && !line.contains(" GET /"));
             assert_eq!(lines.count(), usize::from(gate.url().starts_with("https")), "{log}");
         }
+        // As who encodes a whole link asks, or joins one with an ampersand.
+        for (name, mark) in [("encoded", "%3F"), ("in-small", "%3f"), ("joined", "&")] {
+            let answer = gate.get(&format!("/{name}{mark}{}", keys().seal(&policy(soon, ""))));
+            assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+            let log = gate.log(&answer, &format!("403 GET /{name}: denied: "));
+            assert!(log.contains("denied: the URL is not signed") && !log.contains("eyJ"), "{log}");
+            assert!(gate.url().starts_with("https") || log.contains(&format!("GET /{name}: ")), "{log}");
+        }
     }
 }
 

@@ -52,8 +52,8 @@ impl Config {
             forbids_sha1: settings.switch("FORBID_SHA1"),
             suffix: settings.text("PARAM_SUFFIX").unwrap_or(Dialect::default().suffix),
             players: match settings.text("PLAYER_PARAMS").as_deref() {
-                None | Some("off") => Vec::new(),
-                Some("on") => list(PLAYERS),
+                None | Some("off" | "false" | "0") => Vec::new(),
+                Some("on" | "true" | "1") => list(PLAYERS),
                 Some(names) => list(names),
             },
         };
@@ -72,6 +72,8 @@ impl Config {
         let explain_token = settings.text("EXPLAIN_TOKEN");
         if explain_token.as_ref().is_some_and(|token| token.len() < 16) {
             settings.wrong("EXPLAIN_TOKEN", "is too short to be a secret; it takes 16 characters");
+        } else if explain_token.as_ref().is_some_and(|token| token.contains(char::is_control)) {
+            settings.wrong("EXPLAIN_TOKEN", "has a line break in it, or the like, which no header can");
         }
         match keys {
             Ok(keys) if settings.problems.is_empty() => {
@@ -231,6 +233,35 @@ mod tests {
             assert_eq!(begin(name), 1, "{name} {problems:?}");
         }
         assert_eq!(problems.len(), 13, "{problems:?}");
+    }
+
+    #[test]
+    fn player_params_are_switched_as_all_else_is() {
+        let players = |value: &str| {
+            let keys = r#"{"K1":"-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEQMpv8LNaYQu6IbYrZdf4A+IYT+MT\nz508HbbXjnfVbnKSxVjfkff0co9epfcXoP1++t3AupRKsAmGy3NFxvxl9g==\n-----END PUBLIC KEY-----"}"#;
+            let config = Config::read(|name| match name {
+                "TRUSTED_KEYS" => Some(keys.to_owned()),
+                "PLAYER_PARAMS" => Some(value.to_owned()),
+                _ => None,
+            });
+            config.unwrap().dialect.players
+        };
+        for (on, off) in [("on", "off"), ("true", "false"), ("1", "0")] {
+            assert_eq!(players(on), ["CMCD*", "_HLS_*"], "{on}");
+            assert!(players(off).is_empty(), "{off}");
+        }
+        assert_eq!(players("session, _p*"), ["session", "_p*"]);
+    }
+
+    #[test]
+    fn a_secret_that_nobody_could_send_or_that_is_none_is_refused() {
+        for (name, value) in
+            [("EXPLAIN_TOKEN", "an operator's\nsecret"), ("TICKET_SECRET", ","), ("TICKET_SECRET", " , ")]
+        {
+            let ConfigError(problems) =
+                Config::read(|asked| (asked == name).then(|| value.to_owned())).unwrap_err();
+            assert!(problems.iter().any(|problem| problem.starts_with(name)), "{name}: {problems:?}");
+        }
     }
 
     #[test]

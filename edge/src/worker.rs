@@ -10,7 +10,7 @@ use http::HeaderName;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{Request, Response};
-use worker::js_sys::{Array, Date, JSON, JsString, Object as JsObject, Reflect, Uint8Array};
+use worker::js_sys::{Array, Date, Error as JsError, JSON, JsString, Reflect, Uint8Array};
 use worker::{Env, console_error, console_log};
 
 use crate::config::{Config, ConfigError};
@@ -41,8 +41,12 @@ async fn answer(request: Request, env: Env) -> Response {
     let visitor = Visitor { now: now(), address: address(&http) };
     let response = serve(&http, &visitor, config, &bucket, &WebCrypto).await;
     if let Some(Remark { text, ours }) = response.extensions().get() {
-        // The path only: the query is somebody's authority.
-        let line = format!("{} {} {}: {text}", response.status().as_u16(), http.method(), http.uri().path());
+        let line = format!(
+            "{} {} {}: {text}",
+            response.status().as_u16(),
+            http.method(),
+            loggable(http.uri().path())
+        );
         if *ours {
             console_error!("{line}");
         } else {
@@ -50,6 +54,13 @@ async fn answer(request: Request, env: Env) -> Response {
         }
     }
     respond(response, bucket)
+}
+
+/// What of a path may be in the log. The query is not, which is somebody's authority; and who encodes a whole URL, or joins
+/// it with `&`, has that in the path.
+fn loggable(path: &str) -> &str {
+    let query = path.find('&').into_iter().chain(path.find("%3F")).chain(path.find("%3f")).min();
+    query.and_then(|start| path.get(..start)).unwrap_or(path)
 }
 
 /// The settings, read once for the life of the isolate; while they are wrong, at every request.
@@ -279,7 +290,7 @@ fn r2_range(range: ByteRange) -> [Option<f64>; 3] {
 
 /// An object, with what R2 says of it: `runtime.js` writes it in lines.
 fn found(object: JsValue) -> Result<Object<Body>, Miss> {
-    if object.is_null() {
+    if object.is_null() || object.is_undefined() {
         return Err(Miss::NotFound);
     }
     let object: R2Object = object.unchecked_into();
@@ -297,6 +308,7 @@ fn found(object: JsValue) -> Result<Object<Body>, Miss> {
 }
 
 fn failed(error: &JsValue) -> Miss {
-    // An error's own words; only a function has none.
-    Miss::Failed(JsObject::from(error.clone()).to_string().into())
+    // An error's own words. Whatever else was thrown may have none: to ask for them would stop the program.
+    let words = error.dyn_ref().map(|error: &JsError| error.to_string().into());
+    Miss::Failed(words.unwrap_or_else(|| format!("{error:?}")))
 }

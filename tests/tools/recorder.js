@@ -1,8 +1,9 @@
 //! Goes in front of the built Worker in tests that want to know what it did. In headers, every answer says what the
 //! bucket was asked for, one key after the other and nothing for nothing; how many keys for signatures were imported so
 //! far; which encodings the Worker was told that the client accepts; and which one it chose itself, before anybody
-//! compressed its answer for it. What is built stays as it is; only its binding is another one, and what is called `trap`
-//! in it stops the program as a panic does: it throws what no program catches.
+//! compressed its answer for it. What is built stays as it is; only its binding is another one. What is called `trap` in it
+//! stops the program as a panic does: it throws what no program catches. What is called `late` comes a second later, and
+//! `nothing` fails without saying anything.
 //!
 //! Two variables are not for the Worker: with IMPORTS_FAIL no key can be imported, and CLIENT_ACCEPTS speaks for clients
 //! whose own wish is of no use, as browsers', which cannot be stopped from accepting gzip.
@@ -20,6 +21,8 @@ class R2Bucket {
   get(key, ...options) {
     this.asked.push(key);
     if (key.endsWith("/trap")) new WebAssembly.Instance(trap).exports.trap();
+    if (key.endsWith("/nothing")) return Promise.reject();
+    if (key.endsWith("/late")) return scheduler.wait(1000).then(() => this.bucket.get(key, ...options));
     return this.bucket.get(key, ...options);
   }
 

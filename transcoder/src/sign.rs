@@ -276,6 +276,12 @@ impl Statement {
     }
 
     fn canned(url: String, expires: u64) -> Result<Self, SignError> {
+        if as_the_edge_reads_it(&well_formed(&url)?).to_string() != url {
+            return Err(SignError::Url(
+                url,
+                "has an empty parameter, or none after its ?; leave that away".into(),
+            ));
+        }
         let text = policy::canned(&url, expires).ok_or_else(|| {
             SignError::Url(url.clone(), "has a character that no canned policy can say".into())
         })?;
@@ -338,7 +344,7 @@ fn well_formed(url: &str) -> Result<Uri, SignError> {
         .map_err(|error| wrong(format!("is none that the edge answers: {error}").into()))?;
     let signing = ["Policy", "Expires", "Signature", "Key-Pair-Id", "Hash-Algorithm"];
     let mut names = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split('=').next());
-    if names.any(|name| signing.contains(&name)) {
+    if names.any(|name| signing.contains(&name.strip_suffix(SUFFIX).unwrap_or(name))) {
         return Err(wrong("is signed already, or has a parameter named as one of the signature's".into()));
     }
     Ok(uri)
@@ -362,8 +368,13 @@ fn check_pattern(resource: &str) -> Result<(), SignError> {
 
 fn covers(resource: &str, url: &str) -> Result<bool, SignError> {
     let uri = well_formed(url)?;
-    let location = Location::new(&uri, uri.query().unwrap_or_default().to_owned());
-    Ok(Resource::Pattern(resource.to_owned()).covers(&location))
+    Ok(Resource::Pattern(resource.to_owned()).covers(&as_the_edge_reads_it(&uri)))
+}
+
+/// What is left of a URL when the edge has taken it apart: no empty parameters.
+fn as_the_edge_reads_it(uri: &Uri) -> Location<'_> {
+    let pairs: Vec<_> = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()).collect();
+    Location::new(uri, pairs.join("&"))
 }
 
 /// What is otherwise with addresses than it looks.
@@ -753,6 +764,11 @@ mod tests {
             ("https://v.example/a.jpg#t=1", "fragment"),
             ("https://me@v.example/a.jpg", "user's name"),
             ("https://v.example/a.jpg?x&Key-Pair-Id=K", "signed already"),
+            ("https://v.example/a.jpg?Policy-PREFIX=x", "signed already"),
+            ("https://v.example/a.jpg?", "empty parameter"),
+            ("https://v.example/a.jpg?&x=1", "empty parameter"),
+            ("https://v.example/a.jpg?x=1&&y=2", "empty parameter"),
+            ("https://v.example/a.jpg?x=1&", "empty parameter"),
             ("/assets/*", "no pattern"),
             ("v.example/assets/*", "no pattern"),
             ("ftp://v.example/assets/*", "no pattern"),
@@ -761,6 +777,8 @@ mod tests {
             let error = refused(&order(url));
             assert!(error.contains(reason) && !error.contains('\n'), "{url}: {error}");
         }
+        let custom = Order { starts: Some(1_798_720_000), ..order("https://v.example/a.jpg?x=1&&y=2") };
+        assert!(refused(&custom).contains("does not cover"));
         let url = "https://v.example/assets/talk/index.m3u8";
         let resource = Some("https://v.example/assets/other/*".to_owned());
         assert!(refused(&Order { resource, ..order(url) }).contains("does not cover"));
