@@ -248,3 +248,23 @@ fn an_operator_is_told_of_a_ticket_and_the_log_knows_its_session() {
         assert!(String::from_utf8_lossy(refusal.body()).contains("<Code>AccessDenied</Code>"));
     }
 }
+
+/// A ticket is for one host.
+#[test]
+fn where_links_lead_to_other_hosts_a_signature_for_those_goes_on() {
+    for gate in with(&[("TICKET_SECRET", SECRET), ("OWN_HOSTS", "cdn.example")]) {
+        let handed_on = |resource: String| {
+            let policy = Policy {
+                resource: Resource::Pattern(resource),
+                expires: now() + 600,
+                starts: None,
+                address: None,
+            };
+            let query = keys().seal(&policy.to_json());
+            let links = links(&*gate, &format!("/assets/a/index.m3u8?{query}")).unwrap();
+            links[0].contains("?Policy=")
+        };
+        assert!(handed_on("http*://*/assets/a/*".to_owned()));
+        assert!(!handed_on(format!("{}/assets/a/*", gate.url())));
+    }
+}
