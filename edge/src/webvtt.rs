@@ -38,7 +38,7 @@ impl Cues {
             }
             // Without a blank line in between, too, one begins.
             Self::Between | Self::Within if text.windows(3).any(|window| window == b"-->") => {
-                *self = Self::Within
+                *self = Self::Within;
             }
             Self::Within if text.is_empty() => *self = Self::Between,
             Self::Within if is_picture(text) => joints.extend(place.joint(line)),
