@@ -5,7 +5,7 @@ use crate::rewrite::Rewriter;
 use crate::serve::Refusal;
 
 /// How much of what goes out waits at a time, in bytes.
-pub(crate) const READY: usize = 256 * 1024;
+pub(crate) const READY: usize = 128 * 1024;
 
 /// A document on its way from its origin to a viewer.
 #[derive(Debug)]

@@ -155,7 +155,7 @@ async fn authorise(
             by_signature(key.clone(), &url, request, visitor, config, crypto).await
         }
         Ok(Credentials::Ticket(tickets, ticket)) => {
-            by_ticket(key.clone(), tickets, &ticket, request, visitor).map(|grant| (grant, None))
+            by_ticket(key.clone(), tickets, &ticket, request, visitor, config).map(|grant| (grant, None))
         }
         Err(Unreadable { reason, signer }) => {
             Err(Denial { reason, signer, explanation: None, to_operator: false })
@@ -216,10 +216,11 @@ fn by_ticket(
     ticket: &Ticket,
     request: &Request<()>,
     visitor: &Visitor,
+    config: &Config,
 ) -> Result<Grant, Denial> {
     let grant = tickets.open(key, ticket, request.uri(), visitor).map_err(|reason| {
-        let explanation = tickets.explain(ticket, request.uri(), visitor);
-        let explanation = explanation.map(|explanation| Explanation::Ticket(explanation.into()));
+        let explained = is_operator(request, config).then(|| tickets.explain(ticket, request.uri(), visitor));
+        let explanation = explained.flatten().map(|explanation| Explanation::Ticket(explanation.into()));
         Denial { reason, signer: Some(ticket.signer()), explanation, to_operator: false }
     })?;
     Ok(grant.handing_on(ticket.to_query()))

@@ -6,8 +6,8 @@
 use std::cell::{OnceCell, RefCell};
 use std::sync::OnceLock;
 
-use http::HeaderName;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG};
+use http::{HeaderName, HeaderValue};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{Request, Response};
 use worker::js_sys::{Array, Date, Error as JsError, JSON, JsString, Reflect, Uint8Array};
@@ -114,7 +114,10 @@ fn carry_over(request: &Request, config: Result<&'static Config, &ConfigError>) 
     let mut builder = http::Request::builder().method(method).uri(url);
     for line in lines {
         let (name, value) = line.split_once(": ")?;
-        builder = builder.header(name, value);
+        // What could not be a header is none: it lets nobody in.
+        if let Ok(value) = value.parse::<HeaderValue>() {
+            builder = builder.header(name, value);
+        }
     }
     let mut http = builder.body(()).ok()?;
     for name in further_headers(&http).collect::<Vec<_>>() {
