@@ -1,8 +1,7 @@
 //! A document that links to others, read from its origin and rewritten as it is asked for.
 
-use crate::origin::Origin;
-use crate::rewrite::Rewriter;
-use crate::serve::Refusal;
+use crate::origin::{Miss, Origin};
+use crate::rewrite::{Rewriter, TooLong};
 
 /// How much of what goes out waits at a time, in bytes.
 pub(crate) const READY: usize = 128 * 1024;
@@ -18,17 +17,24 @@ pub struct Document<B> {
     over: bool,
 }
 
+/// Why a document does not go on.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Broken {
+    /// Its store does not.
+    #[error(transparent)]
+    Origin(#[from] Miss),
+    /// Authority cannot be handed on by it.
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
+}
+
 impl<B> Document<B> {
     pub(crate) fn new(body: B, rewriter: Rewriter) -> Self {
         Self { body, chunk: Vec::new(), read: 0, rewriter, over: false }
     }
 
     /// Reads on until `enough` bytes wait to be taken, or the document is over.
-    pub(crate) async fn fill(
-        &mut self,
-        origin: &impl Origin<Body = B>,
-        enough: usize,
-    ) -> Result<(), Refusal> {
+    pub(crate) async fn fill(&mut self, origin: &impl Origin<Body = B>, enough: usize) -> Result<(), Broken> {
         while !self.over && self.rewriter.ready() < enough {
             if let Some(rest) = self.chunk.get(self.read..).filter(|rest| !rest.is_empty()) {
                 self.read += self.rewriter.push(rest, enough)?;
@@ -64,7 +70,7 @@ impl<B> Document<B> {
 
     /// The next part of what goes out, of some hundred kilobytes; nothing at the end. It is asked for of the origin that
     /// the document came from.
-    pub async fn next(&mut self, origin: &impl Origin<Body = B>) -> Result<Option<Vec<u8>>, Refusal> {
+    pub async fn next(&mut self, origin: &impl Origin<Body = B>) -> Result<Option<Vec<u8>>, Broken> {
         if self.rewriter.ready() == 0 {
             self.fill(origin, READY).await?;
         }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use percent_encoding::percent_decode_str;
 
 use crate::link::{Joint, Place, Target};
+use crate::policy::LONGEST_URL;
 use crate::rewrite::{LONGEST_LINE, TooLong};
 
 /// The attributes that hold a URI, by tag. All are of RFC 8216bis §4.4 but `EXT-X-IMAGE-STREAM-INF`, which
@@ -36,9 +37,6 @@ const PRELOAD: &[u8] = b"com.apple.hls.preload";
 
 /// Tags whose whole value is a URI: low-latency extensions of hls.js's community and of Twitch.
 const VALUES: [&str; 2] = ["#EXT-X-PREFETCH", "#EXT-X-TWITCH-PREFETCH"];
-
-/// The longest link whose variables are substituted, in bytes: no longer URL is served here.
-const LONGEST_LINK: usize = 8192;
 
 /// The most that is remembered of variables, and that stands in for them in all links together, in bytes. A short link
 /// may name a long variable many times.
@@ -192,7 +190,8 @@ impl Playlist {
                     if self.substituted > MOST_SUBSTITUTED {
                         return Err(TooLong::Variables);
                     }
-                    if text.len() > LONGEST_LINK {
+                    // No longer URL is served here.
+                    if text.len() > LONGEST_URL {
                         return Ok(None);
                     }
                 }

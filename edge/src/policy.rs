@@ -28,6 +28,11 @@ pub const LAST_SECOND: u64 = i32::MAX as u64;
 /// The last second of the year 9999. Whoever writes milliseconds is beyond it, as with CloudFront.
 const LAST_MILLENNIUM: u64 = 253_402_300_799;
 
+/// The longest URL that is read, in bytes, as with CloudFront ([quotas]).
+///
+/// [quotas]: https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/cloudfront-limits.html#limits-general
+pub const LONGEST_URL: usize = 8_192;
+
 /// The longest policy text that is read, in bytes. A real one has 150 to 400.
 const LONGEST: usize = 4096;
 

@@ -16,12 +16,13 @@ use crate::caching;
 use crate::config::{Config, ConfigError};
 use crate::cors::{self, Origins};
 use crate::crypto::Crypto;
-use crate::document::{Document, READY};
+use crate::document::{Broken, Document, READY};
 use crate::gzip;
 use crate::key_group::{self, Denied, Grant, Visitor};
 use crate::link::{Host, Place};
 use crate::object_key::{BadPath, ObjectKey};
 use crate::origin::{ByteRange, Metadata, Miss, Object, Origin};
+use crate::policy::LONGEST_URL;
 use crate::rewrite::{Encoding, Kind, Rewriter, TooLong};
 use crate::signed_url::{SignedUrl, Unreadable};
 use crate::ticket::{self, Ticket, Tickets};
@@ -61,12 +62,7 @@ const EXPLAIN: HeaderName = HeaderName::from_static("x-reelgate-explain");
 /// Says whether the configuration is sound. No object is called so: an asset's path begins with `/assets/`.
 const HEALTH: &str = "/-/health";
 
-/// The longest URL that is read, in bytes, as with CloudFront ([quotas]).
-///
-/// [quotas]: https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/cloudfront-limits.html#limits-general
-pub const LONGEST_URL: usize = 8_192;
-
-/// The longest request, likewise. Here it is the URL and the cookies: of all else a line is read at most.
+/// The longest request, as with CloudFront. Here it is the URL and the cookies: of all else a line is read at most.
 const LONGEST_REQUEST: usize = 20_480;
 
 /// Answers a request. Its URI is absolute: the URL that the viewer asked for. What should be in the log, of a
@@ -473,6 +469,15 @@ pub enum Refusal {
     /// The gate itself is not set up.
     #[error(transparent)]
     Config(#[from] ConfigError),
+}
+
+impl From<Broken> for Refusal {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Origin(miss) => miss.into(),
+            Broken::TooLong(too_long) => too_long.into(),
+        }
+    }
 }
 
 impl From<Denial> for Refusal {

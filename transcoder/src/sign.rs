@@ -12,8 +12,8 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use edge::ObjectKey;
+use edge::policy::LONGEST_URL;
 use edge::policy::{self, Cidr, Dialect, LAST_SECOND, Location, Policy, Resource};
-use edge::serve::LONGEST_URL;
 use edge::signed_url::Hash;
 use http::Uri;
 use jiff::{Span, SpanRelativeTo, Timestamp};

@@ -18,8 +18,7 @@ use worker::js_sys::Promise;
 use worker::{Env, console_error};
 
 use super::{Body, R2, answer, runtime};
-use crate::document::Document;
-use crate::serve::Refusal;
+use crate::document::{Broken, Document};
 
 /// A request under way.
 #[wasm_bindgen]
@@ -73,7 +72,7 @@ pub struct Parts {
 }
 
 /// The latest part, or why there is none.
-type Made = Rc<Cell<Result<Option<Vec<u8>>, Refusal>>>;
+type Made = Rc<Cell<Result<Option<Vec<u8>>, Broken>>>;
 
 impl fmt::Debug for Parts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -112,8 +111,8 @@ impl Parts {
 
     /// The part; nothing at the end. By then there is an answer, so that one that goes wrong can only be broken off.
     pub fn part(&mut self) -> Result<Option<Vec<u8>>, JsError> {
-        self.made.replace(Ok(None)).map_err(|refusal| {
-            console_error!("broken off: {refusal}");
+        self.made.replace(Ok(None)).map_err(|broken| {
+            console_error!("broken off: {broken}");
             JsError::new("broken off")
         })
     }
