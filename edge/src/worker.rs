@@ -10,7 +10,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG};
 use http::{HeaderName, HeaderValue};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{Request, Response};
-use worker::js_sys::{Array, Date, Error as JsError, JSON, JsString, Reflect, Uint8Array};
+use worker::js_sys::{Array, Date, Error as JsError, JSON, JsString, Reflect};
 use worker::{Env, console_error, console_log};
 
 use crate::config::{Config, ConfigError};
@@ -257,13 +257,13 @@ impl Origin for R2 {
                 let promise = object.array_buffer().map_err(|error| failed(&error))?;
                 *body = Body::Over;
                 let buffer = outcome(promise).await.map_err(|error| failed(&error))?;
-                return Ok(Some(Uint8Array::new(&buffer).to_vec()));
+                return Ok(Some(runtime::bytes(&buffer)));
             }
             *body = Body::Opened(runtime::reader(object).map_err(|error| failed(&error))?);
         }
         let Body::Opened(reader) = body else { return Ok(None) };
         let chunk = outcome(runtime::read(reader)).await.map_err(|error| failed(&error))?;
-        Ok(chunk.dyn_ref().map(Uint8Array::to_vec))
+        Ok(Some(runtime::bytes(&chunk)).filter(|chunk| !chunk.is_empty()))
     }
 }
 

@@ -48,6 +48,11 @@ export async function read(reader) {
   return value;
 }
 
+/** What is in a buffer, or in a view of one; nothing for none. It is copied into WebAssembly's memory on its way. */
+export function bytes(buffer) {
+  return buffer instanceof Uint8Array ? buffer : new Uint8Array(buffer ?? 0);
+}
+
 /** A response whose body is that of an object, which never leaves the runtime; or none, for no object. */
 export function respond(status, kept, own, isEncoded, object) {
   return made(object?.body ?? null, status, kept, own, isEncoded);

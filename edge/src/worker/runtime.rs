@@ -29,6 +29,8 @@ extern "C" {
 
     pub(super) fn read(reader: &Reader) -> Promise;
 
+    pub(super) fn bytes(buffer: &JsValue) -> Vec<u8>;
+
     #[wasm_bindgen(catch)]
     pub(super) fn keep(number: u32, lines: &str) -> Result<(), JsValue>;
 
