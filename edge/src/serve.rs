@@ -146,27 +146,22 @@ async fn authorise(
     crypto: &impl Crypto,
 ) -> Result<(Grant, Option<Remark>), Refusal> {
     let key = ObjectKey::parse(request.uri().path())?;
+    let token = request.headers().get(EXPLAIN).map(HeaderValue::as_bytes);
+    let to_operator = token.is_some_and(|token| config.explains_to(token));
     let let_in = match credentials(request, config) {
         Ok(Credentials::Signature(url)) => {
-            by_signature(key.clone(), &url, request, visitor, config, crypto).await
+            by_signature(key.clone(), &url, request, visitor, to_operator, config, crypto).await
         }
         Ok(Credentials::Ticket(tickets, ticket)) => {
-            by_ticket(key.clone(), tickets, &ticket, request, visitor, config).map(|grant| (grant, None))
+            by_ticket(key.clone(), tickets, &ticket, request, visitor, to_operator).map(|grant| (grant, None))
         }
-        Err(Unreadable { reason, signer }) => {
-            Err(Denial { reason, signer, explanation: None, to_operator: false })
-        }
+        Err(Unreadable { reason, signer }) => Err(Denial { reason, signer, to_operator, explanation: None }),
     };
     match let_in {
         Ok(let_in) => Ok(let_in),
         Err(_) if config.is_public(&key) => Ok((Grant::public(key), None)),
-        Err(denial) => Err(Denial { to_operator: is_operator(request, config), ..denial }.into()),
+        Err(denial) => Err(denial.into()),
     }
-}
-
-/// Whether it is an operator who asks.
-fn is_operator(request: &Request<()>, config: &Config) -> bool {
-    request.headers().get(EXPLAIN).is_some_and(|token| config.explains_to(token.as_bytes()))
 }
 
 async fn by_signature(
@@ -174,6 +169,7 @@ async fn by_signature(
     url: &SignedUrl<'_>,
     request: &Request<()>,
     visitor: &Visitor,
+    to_operator: bool,
     config: &Config,
     crypto: &impl Crypto,
 ) -> Result<(Grant, Option<Remark>), Denial> {
@@ -196,12 +192,12 @@ async fn by_signature(
             Ok((grant.handing_on(authority), remark))
         }
         Err(reason) => {
-            let explanation = if is_operator(request, config) {
+            let explanation = if to_operator {
                 Some(Explanation::Signature(config.keys.explain(url, visitor, crypto).await.into()))
             } else {
                 None
             };
-            Err(Denial { reason, signer: Some(url.signer()), explanation, to_operator: false })
+            Err(Denial { reason, signer: Some(url.signer()), to_operator, explanation })
         }
     }
 }
@@ -212,15 +208,16 @@ fn by_ticket(
     ticket: &Ticket,
     request: &Request<()>,
     visitor: &Visitor,
-    config: &Config,
+    to_operator: bool,
 ) -> Result<Grant, Denial> {
     let grant = tickets.open(key, ticket, request.uri(), visitor).map_err(|reason| {
-        let explained = is_operator(request, config).then(|| tickets.explain(ticket, request.uri(), visitor));
+        let explained = to_operator.then(|| tickets.explain(ticket, request.uri(), visitor));
         let explanation = explained.flatten().map(|explanation| Explanation::Ticket(explanation.into()));
-        Denial { reason, signer: Some(ticket.signer()), explanation, to_operator: false }
+        Denial { reason, signer: Some(ticket.signer()), to_operator, explanation }
     })?;
     Ok(grant.handing_on(ticket.to_query()))
 }
+
 /// What a request asks to be let in by.
 enum Credentials<'a> {
     Signature(Box<SignedUrl<'a>>),
