@@ -23,8 +23,11 @@ use jiff::Timestamp;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use transcoder::encoder::Encoder;
 use transcoder::keygen::Pair;
 use transcoder::sign::{KeyPair, Order};
+use transcoder::storage::{Access, Store};
+use transcoder::{CancellationToken, Job};
 
 /// Unix seconds now.
 #[must_use]
@@ -381,6 +384,17 @@ impl Drop for Worker {
         drop(self.child.stdin.take());
         let _ = self.child.wait();
     }
+}
+
+/// Has the transcoder encode an upload and publish it in a folder. Returns the key of the asset's playlist.
+#[must_use]
+pub fn publish(upload: PathBuf, asset: &str, folder: &Path) -> String {
+    let job = Job { input: upload, asset: asset.parse().unwrap(), encoder: Encoder::Ffmpeg };
+    let store = Store::open(folder.to_str().unwrap(), &Access::default()).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let never = CancellationToken::new();
+    let encode = transcoder::encode(&job, &store, Timestamp::now(), &(), &never);
+    runtime.block_on(encode).unwrap().playlist
 }
 
 /// One of the programs in `tools/`, its output caught.

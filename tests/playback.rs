@@ -9,11 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use http::StatusCode;
-use jiff::Timestamp;
-use tests::{Gate, Keys, Native, Worker, keys, node, run};
-use transcoder::encoder::Encoder;
-use transcoder::storage::{Access, Store};
-use transcoder::{CancellationToken, Job};
+use tests::{Gate, Keys, Native, Worker, keys, node, publish, run};
 
 const SECONDS: f64 = 13.0;
 const PLAYLIST: &str = "assets/talk/index.m3u8";
@@ -27,12 +23,7 @@ static MEDIA: LazyLock<PathBuf> = LazyLock::new(|| {
     let _ =
         run(Command::new("ffmpeg").args(["-v", "error", "-nostdin"]).args(sources).args(clip).arg(&upload));
 
-    let job = Job { input: upload, asset: "talk".parse().unwrap(), encoder: Encoder::Ffmpeg };
-    let store = Store::open(media.to_str().unwrap(), &Access::default()).unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let never = CancellationToken::new();
-    let encode = transcoder::encode(&job, &store, Timestamp::now(), &(), &never);
-    assert_eq!(runtime.block_on(encode).unwrap().playlist, PLAYLIST);
+    assert_eq!(publish(upload, "talk", &media), PLAYLIST);
     media
 });
 

@@ -9,13 +9,9 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use std::thread;
 
 use http::{Method, StatusCode};
-use jiff::Timestamp;
 use serde_json::{Value, json};
-use tests::{CLIENT_ACCEPTS, EDGE_ENCODING, Gate, Keys, Worker, keys, node, run, tool, trusting};
-use transcoder::encoder::Encoder;
+use tests::{CLIENT_ACCEPTS, EDGE_ENCODING, Gate, Keys, Worker, keys, node, publish, run, tool, trusting};
 use transcoder::sign::Order;
-use transcoder::storage::{Access, Store};
-use transcoder::{CancellationToken, Job};
 
 /// A way to hand authority on. One more mode is one more row, and a test of two lines.
 struct Mode {
@@ -74,12 +70,7 @@ static MEDIA: LazyLock<PathBuf> = LazyLock::new(|| {
     ffmpeg(sources.into_iter().chain(clip), &upload);
     make_ts(&upload, &media.join("assets/ts"));
 
-    let job = Job { input: upload, asset: "fmp4".parse().unwrap(), encoder: Encoder::Ffmpeg };
-    let store = Store::open(media.to_str().unwrap(), &Access::default()).unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let never = CancellationToken::new();
-    let encode = transcoder::encode(&job, &store, Timestamp::now(), &(), &never);
-    assert_eq!(runtime.block_on(encode).unwrap().playlist, FMP4);
+    assert_eq!(publish(upload, "fmp4", &media), FMP4);
     media
 });
 
