@@ -8,10 +8,13 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 export VIDEO CHECK PORT PAGE_PORT
 
 # The edge's default feature is the Cloudflare runtime, which is for wasm; no other package here has default features.
-native := -p edge -p transcoder -p tests -p rewriting --no-default-features
+native := -p edge -p rewrite -p transcoder -p tests -p rewriting --no-default-features
 wasm := -p edge -p hello -p rewriting --lib --target wasm32-unknown-unknown
 
-.PHONY: help setup worker demo test fuzz bench lint
+# Folders are among the sources, so that a file that went away is a change too.
+edge := $(shell find edge/src edge/rewrite ! -name '.*') edge/Cargo.toml
+
+.PHONY: help setup worker demo test bench load fuzz lint
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -21,8 +24,7 @@ setup: ## bring the tools that are missing (some minutes, once per machine)
 
 worker: edge/build/index.js ## build the Worker into edge/build
 
-# Folders are among the sources, so that a file that went away is a change too.
-edge/build/index.js: $(shell find edge/src ! -name '.*') edge/Cargo.toml Cargo.toml Cargo.lock package-lock.json .ci/build-worker
+edge/build/index.js: $(edge) Cargo.toml Cargo.lock package-lock.json .ci/build-worker
 	@.ci/build-worker
 
 # Set-up comes first in these, whole: it asks for what the system lacks before minutes of compiling, not after.
@@ -34,20 +36,25 @@ demo: ## play a protected clip; VIDEO=my.mp4 your own, CHECK=1 check it and stop
 	@node tests/demo/demo.mjs
 
 test: ## every test: Rust, the built Worker, real players
-	@.ci/setup worker ffmpeg browser python
+	@.ci/setup worker ffmpeg browser python nginx vlc
 	@$(MAKE) --no-print-directory worker
 	cargo test --locked $(native)
 
-bench: ## what the gate and its playlists cost, beside Workers that check nothing and the same in JavaScript (4 minutes)
+bench: ## what the gate costs, its playlists, segments and cold start, beside other Workers (5 minutes)
 	@.ci/setup worker
 	@$(MAKE) --no-print-directory worker target/bench/hello/index.js target/bench/rewriting/index.js
 	@node tests/bench/bench.mjs
+
+load: ## a minute of mixed traffic, whose every answer is looked at, and memory; SECONDS=600 goes on for longer
+	@.ci/setup worker
+	@$(MAKE) --no-print-directory worker
+	@SECONDS=$(or $(SECONDS),60) node tests/bench/load-test.mjs
 
 target/bench/hello/index.js: $(wildcard tests/bench/hello/* tests/bench/hello/src/*) Cargo.lock .ci/build-worker
 	@.ci/build-worker tests/bench/hello target/bench/hello
 
 target/bench/rewriting/index.js: $(wildcard tests/bench/rewriting/* tests/bench/rewriting/src/*) \
-    $(shell find edge/src ! -name '.*') Cargo.toml Cargo.lock .ci/build-rewriting
+    $(edge) Cargo.toml Cargo.lock .ci/build-rewriting
 	@.ci/build-rewriting
 
 fuzz: ## look for what breaks the edge's readers; SECONDS=600 for each of them

@@ -5,18 +5,24 @@
 
 #![allow(clippy::missing_panics_doc, reason = "a harness panics to fail its test")]
 
-use std::io::{BufRead, BufReader, Write};
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use edge::config::ConfigError;
+use edge::cached::{Cache, Cached, Term};
+use edge::caching::Lifetimes;
+use edge::config::{BUCKET, ConfigError};
 use edge::crypto::Software;
-use edge::origin::{ByteRange, Metadata, Miss, Object, Origin};
+use edge::journal::{Entry, Remark, Trace};
+use edge::origin::{ByteRange, Metadata, Miss, Object, Origin, Wanted};
 use edge::policy::encode;
-use edge::{Config, Content, Grant, Remark, Visitor};
+use edge::s3::{Ask, Bucket, Settings};
+use edge::serve::signer;
+use edge::{Config, Content, Grant, ObjectKey, Visitor};
 use futures_executor::block_on;
 use http::{Method, Request, Response};
 use jiff::Timestamp;
@@ -127,10 +133,11 @@ pub trait Gate: Send + Sync {
     }
 }
 
-/// The settings of a gate that trusts the common keys.
+/// The settings of a gate that trusts the common keys. What is answered is not in the log, so that a story finds there
+/// what it is about.
 #[must_use]
 pub fn trusting() -> Value {
-    json!({ "TRUSTED_KEYS": keys().trusted })
+    json!({ "TRUSTED_KEYS": keys().trusted, "LOG_ONE_IN": "0" })
 }
 
 /// Both gates, before the same objects.
@@ -146,11 +153,25 @@ pub fn gates_with(objects: &[(&str, &[u8])], settings: &Value) -> [Box<dyn Gate>
     [Box::new(Native::with(&folder, settings)), Box::new(Worker::with(&folder, settings))]
 }
 
-/// Both gates, of which every answer says in [`ORIGIN_ASKED`] what the origin was asked for.
+/// Both gates, of which every answer says in [`ORIGIN_ASKED`] what the origin was asked for. Without a cache, unless the
+/// settings have one, so that it is asked each time.
 #[must_use]
 pub fn recording_gates(objects: &[(&str, &[u8])], settings: &Value) -> [Box<dyn Gate>; 2] {
     let folder = filled(objects);
-    [Box::new(Native::with(&folder, settings)), Box::new(Worker::recording(&folder, settings))]
+    let mut uncached = json!({ "SEGMENT_CACHE_SECONDS": "0", "PLAYLIST_CACHE_SECONDS": "0" });
+    uncached.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+    [Box::new(Native::with(&folder, &uncached)), Box::new(Worker::recording(&folder, &uncached))]
+}
+
+/// The gates over every kind of store: a folder, natively; R2; and S3.
+#[must_use]
+pub fn stores(objects: &[(&str, &[u8])], settings: &Value) -> [Box<dyn Gate>; 3] {
+    let folder = filled(objects);
+    let [native, r2] = [
+        Box::new(Native::with(&folder, settings)) as Box<dyn Gate>,
+        Box::new(Worker::with(&folder, settings)),
+    ];
+    [native, r2, Box::new(OverS3::with(&folder, settings))]
 }
 
 /// A header with the keys that the origin was asked for to make this answer, percent-encoded, separated by commas.
@@ -163,7 +184,8 @@ pub const CLIENT_ACCEPTS: &str = "x-client-accepts";
 pub const EDGE_ENCODING: &str = "x-edge-encoding";
 
 /// A folder with these objects. Gates live as long as the process, and so does it.
-fn filled(objects: &[(&str, &[u8])]) -> PathBuf {
+#[must_use]
+pub fn filled(objects: &[(&str, &[u8])]) -> PathBuf {
     let folder = tempfile::tempdir().unwrap();
     for (key, bytes) in objects {
         let path = folder.path().join(key);
@@ -178,6 +200,7 @@ pub struct Native {
     config: Result<Config, ConfigError>,
     folder: PathBuf,
     visitor: Option<Visitor>,
+    shelf: Shelf,
 }
 
 impl Native {
@@ -190,8 +213,12 @@ impl Native {
     /// The same with other settings, which need not be sound.
     #[must_use]
     pub fn with(folder: &Path, settings: &Value) -> Self {
-        let config = Config::read(|name| settings[name].as_str().map(str::to_owned));
-        Self { config, folder: folder.to_owned(), visitor: None }
+        // There always is a bucket.
+        let config = Config::read(|name| match name {
+            BUCKET => Some("{}".to_owned()),
+            name => settings[name].as_str().map(str::to_owned),
+        });
+        Self { config, folder: folder.to_owned(), visitor: None, shelf: Shelf::default() }
     }
 
     /// The same, for a visitor from another time or place.
@@ -215,26 +242,58 @@ impl Gate for Native {
             headers.iter().find(|(name, _)| *name == "CF-Connecting-IP").map(|(_, ip)| ip.parse().unwrap());
         let visitor = self.visitor.unwrap_or(Visitor { now: now(), address });
         let request = request.body(()).unwrap();
-        let (config, folder) = (self.config.as_ref().map_err(Clone::clone), Folder::new(&self.folder));
-        let answer = block_on(edge::serve(&request, &visitor, config, &folder, &Software));
+        let config = self.config.as_ref().map_err(Clone::clone);
+        let lifetimes = config.as_ref().map_or_else(|_| Lifetimes::default(), |config| config.lifetimes);
+        let origin = Cached::new(Folder::new(&self.folder), &self.shelf, lifetimes, visitor.now);
+        let answer = block_on(edge::serve(&request, &visitor, config.clone(), &origin, &Software));
         let mut answer = answer.map(|content| match content {
             Content::Nothing => Vec::new(),
             Content::Stream(Body { bytes, .. }) | Content::Bytes(bytes) => bytes,
             Content::Document(mut document) => {
                 let mut whole = Vec::new();
-                while let Some(part) = block_on(document.next(&folder)).unwrap() {
+                while let Some(part) = block_on(document.next(&origin)).unwrap() {
                     whole.extend(part);
                 }
                 whole
             }
         });
-        let asked = folder.asked.into_inner().unwrap().join(",").parse().unwrap();
+        let signer = config.ok().and_then(|config| signer(&request, &answer, config));
+        let trace = Trace { found: origin.found(), ..Trace::default() };
+        let line = Entry::of(&request, &answer, signer.as_ref(), &trace).to_json();
+        let is_logged = answer.extensions().get::<Remark>().is_some();
+        answer.extensions_mut().insert(Line(if is_logged { line } else { String::new() }));
+        let asked = origin.origin().asked.lock().unwrap().join(",").parse().unwrap();
         answer.headers_mut().insert(ORIGIN_ASKED, asked);
         answer
     }
 
     fn log(&self, answer: &Response<Vec<u8>>, _: &str) -> String {
-        answer.extensions().get().map_or_else(String::new, |Remark { text, .. }| text.clone())
+        answer.extensions().get().map_or_else(String::new, |Line(line)| line.clone())
+    }
+}
+
+/// What was logged of an answer.
+#[derive(Clone)]
+struct Line(String);
+
+/// A cache in memory, which forgets nothing by itself.
+#[derive(Default)]
+struct Shelf(Mutex<HashMap<String, Kept>>);
+
+/// An object in it.
+type Kept = (Metadata, Vec<u8>, Term);
+
+impl Cache for &Shelf {
+    type Body = Body;
+
+    async fn get(&self, grant: &Grant, range: Option<ByteRange>) -> Option<(Object<Body>, Term)> {
+        let (metadata, bytes, term) = self.0.lock().unwrap().get(grant.key().as_str())?.clone();
+        Some((part(metadata, bytes, range).ok()?, term))
+    }
+
+    fn keep(&self, grant: &Grant, object: &mut Object<Body>, term: Term) {
+        let kept = (object.metadata.clone(), object.body.bytes.clone(), term);
+        self.0.lock().unwrap().insert(grant.key().to_string(), kept);
     }
 }
 
@@ -249,11 +308,37 @@ impl<'a> Folder<'a> {
         Self { path, asked: Mutex::default() }
     }
 
-    fn bytes(&self, grant: &Grant) -> Result<Vec<u8>, Miss> {
+    fn read(&self, grant: &Grant) -> Result<(Metadata, Vec<u8>), Miss> {
         let key = grant.key().as_str();
         self.asked.lock().unwrap().push(utf8_percent_encode(key, NON_ALPHANUMERIC).to_string());
-        std::fs::read(self.path.join(key)).map_err(|_| Miss::NotFound)
+        // To a bucket a slash is a letter of a name. A folder would take one that comes first for another folder.
+        if key.split('/').any(str::is_empty) {
+            return Err(Miss::NotFound);
+        }
+        let path = self.path.join(key);
+        let bytes = std::fs::read(&path).map_err(|_| Miss::NotFound)?;
+        let modified = std::fs::metadata(&path).and_then(|file| file.modified()).unwrap();
+        let seconds = modified.duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let metadata = Metadata {
+            size: bytes.len() as u64,
+            // As nginx makes them.
+            etag: Some(format!("\"{seconds:x}-{:x}\"", bytes.len())),
+            last_modified: Some(httpdate::fmt_http_date(modified)),
+            ..Metadata::default()
+        };
+        Ok((metadata, bytes))
     }
+}
+
+/// An object in memory, or what is wanted of it.
+fn part(metadata: Metadata, mut bytes: Vec<u8>, range: Option<ByteRange>) -> Result<Object<Body>, Miss> {
+    let within =
+        |range: ByteRange| range.within(metadata.size).ok_or_else(|| Miss::Range(metadata.clone().into()));
+    let part = range.map(within).transpose()?;
+    if let Some((first, last)) = part {
+        bytes = bytes[usize::try_from(first).unwrap()..=usize::try_from(last).unwrap()].to_vec();
+    }
+    Ok(Object { metadata, part, body: Body { bytes, size: 1 } })
 }
 
 /// What is left of an object.
@@ -266,21 +351,16 @@ struct Body {
 impl Origin for Folder<'_> {
     type Body = Body;
 
-    async fn get(&self, grant: &Grant, range: Option<ByteRange>) -> Result<Object<Body>, Miss> {
-        let bytes = self.bytes(grant)?;
-        let size = bytes.len() as u64;
-        let body = match range.map(|range| range.within(size).ok_or(Miss::Range { size })).transpose()? {
-            Some((first, last)) => {
-                bytes[usize::try_from(first).unwrap()..=usize::try_from(last).unwrap()].to_vec()
-            }
-            None => bytes,
-        };
-        let body = Body { bytes: body, size: 1 };
-        Ok(Object { metadata: Metadata { size, ..Metadata::default() }, body })
+    async fn get(&self, grant: &Grant, wanted: &Wanted<'_>) -> Result<Object<Body>, Miss> {
+        let (metadata, bytes) = self.read(grant)?;
+        if wanted.unless.is_some() && wanted.unless == metadata.etag.as_deref() {
+            return Err(Miss::Unchanged(metadata.into()));
+        }
+        part(metadata, bytes, wanted.range)
     }
 
     async fn head(&self, grant: &Grant) -> Result<Metadata, Miss> {
-        Ok(Metadata { size: self.bytes(grant)?.len() as u64, ..Metadata::default() })
+        self.read(grant).map(|(metadata, _)| metadata)
     }
 
     /// In chunks of ever other sizes, up to what a network brings.
@@ -292,12 +372,49 @@ impl Origin for Folder<'_> {
     }
 }
 
-/// The built Worker under workerd, over an R2 bucket filled from a folder. It ends with its owner: its program
-/// ends when its standard input does.
-pub struct Worker {
+/// A server of `tools/` over a folder. It ends with its owner: such a program ends when its standard input does.
+struct Server {
     child: Child,
     url: String,
     log: Arc<Mutex<String>>,
+}
+
+impl Server {
+    /// Starts a program, which prints where it is once it answers.
+    fn start(mut program: Command, folder: &Path, settings: &Value, more: &[&str]) -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), settings.to_string()).unwrap();
+        program.arg(folder).arg(file.path()).args(more);
+        program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = program.spawn().unwrap();
+
+        let log = Arc::new(Mutex::new(String::new()));
+        let (mut errors, sink) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&log));
+        thread::spawn(move || {
+            let mut line = String::new();
+            while errors.read_line(&mut line).is_ok_and(|length| length > 0) {
+                sink.lock().unwrap().push_str(&line);
+                line.clear();
+            }
+        });
+        let mut ready = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        let ready: Value = serde_json::from_str(&ready)
+            .unwrap_or_else(|_| panic!("{program:?} did not start: {}", log.lock().unwrap()));
+        Self { child, url: ready["url"].as_str().unwrap().to_owned(), log }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// The built Worker under workerd, over an R2 bucket filled from a folder.
+pub struct Worker {
+    server: Server,
     agent: ureq::Agent,
 }
 
@@ -322,68 +439,205 @@ impl Worker {
     }
 
     fn start(folder: &Path, settings: &Value, more: &[&str]) -> Self {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), settings.to_string()).unwrap();
-        let mut command = node("worker.mjs");
-        command.arg(folder).arg(file.path()).args(more).stdin(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        Self { server: Server::start(node("worker.mjs"), folder, settings, more), agent: agent() }
+    }
 
-        let log = Arc::new(Mutex::new(String::new()));
-        let (mut errors, sink) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&log));
-        thread::spawn(move || {
-            let mut line = String::new();
-            while errors.read_line(&mut line).is_ok_and(|length| length > 0) {
-                sink.lock().unwrap().push_str(&line);
-                line.clear();
-            }
-        });
-        let mut ready = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        let ready: Value = serde_json::from_str(&ready)
-            .unwrap_or_else(|_| panic!("the Worker did not start: {}", log.lock().unwrap()));
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .allow_non_standard_methods(true)
-            .max_redirects(0)
-            .build()
-            .into();
-        Self { child, url: ready["url"].as_str().unwrap().to_owned(), log, agent }
+    /// Asks for what may be broken off: whether it was not, comes with what there was of it.
+    #[must_use]
+    pub fn attempt(
+        &self,
+        method: Method,
+        target: &str,
+        headers: &[(&str, &str)],
+    ) -> (Response<Vec<u8>>, bool) {
+        send(&self.agent, method, &format!("{}{target}", self.server.url), headers)
     }
 
     /// Waits for a line in the Worker's log that says `text`.
     #[must_use]
     pub fn logs(&self, text: &str) -> bool {
-        let said = || self.log.lock().unwrap().contains(text);
+        let said = || self.server.log.lock().unwrap().contains(text);
         (0..50).any(|_| said() || (thread::sleep(Duration::from_millis(100)), false).1)
     }
 }
 
 impl Gate for Worker {
     fn url(&self) -> &str {
-        &self.url
+        &self.server.url
     }
 
     fn ask(&self, method: Method, target: &str, headers: &[(&str, &str)]) -> Response<Vec<u8>> {
-        let mut request = Request::builder().method(method).uri(format!("{}{target}", self.url));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let answer = self.agent.run(request.body(()).unwrap()).unwrap();
-        // Some playlists have tens of megabytes.
-        answer.map(|mut body| body.with_config().limit(u64::MAX).read_to_vec().unwrap())
+        let (answer, is_whole) = self.attempt(method, target, headers);
+        assert!(is_whole, "{target} was broken off");
+        answer
     }
 
     fn log(&self, _: &Response<Vec<u8>>, text: &str) -> String {
         let _ = self.logs(text);
-        self.log.lock().unwrap().clone()
+        self.server.log.lock().unwrap().clone()
     }
 }
 
-impl Drop for Worker {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
+/// What asks, and takes every answer as it is.
+#[must_use]
+pub fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .allow_non_standard_methods(true)
+        .max_redirects(0)
+        .build()
+        .into()
+}
+
+/// Sends a request, and says whether all of the answer came.
+#[must_use]
+pub fn send(
+    agent: &ureq::Agent,
+    method: Method,
+    url: &str,
+    headers: &[(&str, &str)],
+) -> (Response<Vec<u8>>, bool) {
+    let mut request = Request::builder().method(method).uri(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
     }
+    let (head, body) = agent.run(request.body(()).unwrap()).unwrap().into_parts();
+    let mut bytes = Vec::new();
+    let is_whole = body.into_reader().read_to_end(&mut bytes).is_ok();
+    (Response::from_parts(head, bytes), is_whole)
+}
+
+/// An S3 server that checks every signature, with one bucket filled from a folder.
+pub struct S3(Server);
+
+impl S3 {
+    /// Serves the bucket `media`; `tests/tools/s3.py` says what settings there are, and which names do not do well.
+    #[must_use]
+    pub fn over(folder: &Path, settings: &Value) -> Self {
+        let mut program = tool("python");
+        program.arg(root().join("tests/tools/s3.py"));
+        Self(Server::start(program, folder, settings, &[]))
+    }
+
+    /// Scheme, host and port.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.0.url
+    }
+
+    /// The settings of a gate before it.
+    #[must_use]
+    pub fn origin(&self) -> Value {
+        json!({
+            "ORIGIN": "s3",
+            "S3_ENDPOINT": self.url(),
+            "S3_BUCKET": "media",
+            "S3_REGION": "us-east-1",
+            "S3_ACCESS_KEY_ID": "AKIDEXAMPLE",
+            "S3_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+        })
+    }
+
+    /// What it was asked, since that was last forgotten.
+    #[must_use]
+    pub fn asked(&self) -> Vec<Value> {
+        let mut answer = ureq::get(format!("{}/-/asked", self.url())).call().unwrap();
+        serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap()
+    }
+
+    /// Forgets what it was asked.
+    pub fn forget(&self) {
+        ureq::delete(format!("{}/-/asked", self.url())).call().unwrap();
+    }
+
+    /// Puts an object into the bucket `media`, while it is served.
+    pub fn put(&self, key: &str, bytes: &[u8]) {
+        let Ask { url, headers } = self.signed("PUT", key);
+        let request = headers.iter().fold(ureq::put(url), |put, (name, value)| put.header(*name, value));
+        request.send(bytes).unwrap();
+    }
+
+    /// Takes an object out of the bucket `media`.
+    pub fn delete(&self, key: &str) {
+        let Ask { url, headers } = self.signed("DELETE", key);
+        let request =
+            headers.iter().fold(ureq::delete(url), |delete, (name, value)| delete.header(*name, value));
+        request.call().unwrap();
+    }
+
+    /// The edge signs, though it never writes: it signs a request without a body, and the server takes its word.
+    fn signed(&self, method: &str, key: &str) -> Ask {
+        let origin = self.origin();
+        let setting = |name: &str| origin[name].as_str().map(ToOwned::to_owned);
+        let bucket = Bucket::read(Settings {
+            endpoint: setting("S3_ENDPOINT"),
+            bucket: setting("S3_BUCKET"),
+            region: setting("S3_REGION"),
+            access_key_id: setting("S3_ACCESS_KEY_ID"),
+            secret_access_key: setting("S3_SECRET_ACCESS_KEY"),
+            ..Settings::default()
+        });
+        let key = ObjectKey::parse(&format!("/{key}")).unwrap();
+        bucket.unwrap().ask(method, &key, &Wanted::default(), now())
+    }
+}
+
+/// The built Worker, before an S3 server of its own.
+pub struct OverS3 {
+    worker: Worker,
+    /// What it is before.
+    pub s3: S3,
+}
+
+impl OverS3 {
+    /// Serves a folder by way of S3.
+    #[must_use]
+    pub fn with(folder: &Path, settings: &Value) -> Self {
+        Self::before(S3::over(folder, &json!({})), settings)
+    }
+
+    /// Serves what there is in an S3 server. Settings say otherwise than it where they do.
+    #[must_use]
+    pub fn before(s3: S3, settings: &Value) -> Self {
+        let mut all = s3.origin();
+        all.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        // What is in its own bucket must not be what it answers with.
+        let worker = Worker::with(tempfile::tempdir().unwrap().path(), &all);
+        Self { worker, s3 }
+    }
+
+    /// Asks for what may be broken off: whether it was not, comes with what there was of it.
+    #[must_use]
+    pub fn attempt(
+        &self,
+        method: Method,
+        target: &str,
+        headers: &[(&str, &str)],
+    ) -> (Response<Vec<u8>>, bool) {
+        self.worker.attempt(method, target, headers)
+    }
+}
+
+impl Gate for OverS3 {
+    fn url(&self) -> &str {
+        self.worker.url()
+    }
+
+    fn ask(&self, method: Method, target: &str, headers: &[(&str, &str)]) -> Response<Vec<u8>> {
+        self.worker.ask(method, target, headers)
+    }
+
+    fn log(&self, answer: &Response<Vec<u8>>, text: &str) -> String {
+        self.worker.log(answer, text)
+    }
+}
+
+/// What was remarked in the lines of a log, a line each.
+#[must_use]
+pub fn remarks(log: &str) -> String {
+    let entries =
+        log.lines().filter_map(|line| serde_json::from_str::<Value>(line.get(line.find('{')?..)?).ok());
+    entries.filter_map(|entry| Some(format!("{}\n", entry["remark"].as_str()?))).collect()
 }
 
 /// Has the transcoder encode an upload and publish it in a folder. Returns the key of the asset's playlist.

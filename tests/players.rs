@@ -1,16 +1,21 @@
-//! Every player plays every asset to its end, in every mode of the gate.
+//! Every player plays every asset to its end, in every mode of the gate, and goes to where its viewer wants to go.
 
 #![allow(missing_docs)]
 #![allow(clippy::case_sensitive_file_extension_comparisons, reason = "they are names that we gave")]
 
+use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::thread;
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
-use tests::{CLIENT_ACCEPTS, EDGE_ENCODING, Gate, Keys, Worker, keys, node, publish, run, tool, trusting};
+use tests::{
+    CLIENT_ACCEPTS, EDGE_ENCODING, Gate, Keys, OverS3, Worker, keys, node, publish, run, tool, trusting,
+};
 use transcoder::sign::Order;
 
 /// A way to hand authority on. One more mode is one more row, and a test of two lines.
@@ -65,14 +70,37 @@ const LIVE: &str = "assets/ts/0/live.m3u8";
 static MEDIA: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap().keep();
     let (upload, media) = (folder.join("clip.mp4"), folder.join("media"));
-    let sources = ["-f", "lavfi", "-i", "testsrc2=s=640x480:r=25", "-f", "lavfi", "-i", "sine=r=48000"];
-    let clip = ["-t", &SECONDS.to_string(), "-pix_fmt", "yuv420p", "-preset", "ultrafast", "-shortest"];
-    ffmpeg(sources.into_iter().chain(clip), &upload);
+    film(SECONDS, "640x480", &upload);
     make_ts(&upload, &media.join("assets/ts"));
 
     assert_eq!(publish(upload, "fmp4", &media), FMP4);
     media
 });
+
+/// A clip whose pictures say which they are: across the top each has its number in twelve bars, the lowest bit first.
+fn film(seconds: f64, size: &str, clip: &Path) {
+    let pictures = format!("testsrc2=s={size}:r=25");
+    let numbers = "color=s=12x1:r=25,format=gray,geq=lum='255*mod(floor(N/pow(2,X)),2)'";
+    let draw = "[1][0]scale2ref=iw:ih/10:flags=neighbor[bars][picture];[picture][bars]overlay";
+    let sources = ["-f", "lavfi", "-i", &pictures, "-f", "lavfi", "-i", numbers];
+    let sound = ["-f", "lavfi", "-i", "sine=r=48000", "-t", &seconds.to_string(), "-pix_fmt", "yuv420p"];
+    let encode = ["-g", "50", "-keyint_min", "50", "-sc_threshold", "0", "-preset", "ultrafast"];
+    ffmpeg(sources.into_iter().chain(sound).chain(["-filter_complex", draw]).chain(encode), clip);
+}
+
+/// The numbers of the pictures in what ffmpeg is asked to read, as they come, by the bars that [`film`] drew.
+fn numbers(input: &[&str]) -> Vec<u32> {
+    let read = "-map 0:v:0 -vf crop=iw:ih/10:0:0,scale=12:1:flags=area,format=gray -f rawvideo -";
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-v", "error", "-nostdin"]).args(input).args(read.split(' '));
+    let output = ffmpeg.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let number = |bars: &[u8]| bars.iter().rev().fold(0, |number, bar| number * 2 + u32::from(*bar > 127));
+    let mut numbers: Vec<_> = output.stdout.chunks(12).map(number).collect();
+    // Where the sound begins first, ffmpeg shows the first picture until the next one is due.
+    numbers.dedup();
+    numbers
+}
 
 fn make_ts(upload: &Path, folder: &Path) {
     std::fs::create_dir_all(folder).unwrap();
@@ -124,8 +152,11 @@ fn everybody_plays(mode: &Mode) {
             together.spawn(|| ffmpeg_plays(&signed(&gate, playlist)));
             together.spawn(|| streamlink_plays(&signed(&gate, playlist)));
         }
+        together.spawn(|| vlc_plays(&signed(&gate, FMP4), 199));
+        // It leaves out the last picture of any TS, of a file on the disk as well.
+        together.spawn(|| vlc_plays(&signed(&gate, TS), 198));
     });
-    nobody_was_refused(&gate);
+    let _ = nobody_was_refused(&gate);
 }
 
 fn gate(mode: &Mode) -> Worker {
@@ -136,13 +167,14 @@ fn gate(mode: &Mode) -> Worker {
     Worker::recording(&MEDIA, &settings)
 }
 
-/// Of all that was asked of a gate, only a request without a signature, which is made here, was refused.
-fn nobody_was_refused(gate: &Worker) {
+/// Of all that was asked of a gate, only a request without a signature, which is made here, was refused. Returns its log.
+fn nobody_was_refused(gate: &dyn Gate) -> String {
     let bare = gate.get(&format!("/{TS}"));
     assert_eq!(bare.status(), StatusCode::FORBIDDEN);
-    let log = gate.log(&bare, "403 GET");
-    let refusals = log.lines().filter(|line| line.contains(" GET ") || line.contains(" HEAD "));
+    let log = gate.log(&bare, r#""status":403"#);
+    let refusals = log.lines().filter(|line| line.contains(r#""refusal":""#));
     assert_eq!(refusals.count(), 1, "{log}");
+    log
 }
 
 fn browsers_play(gate: &Worker, mode: &Mode) {
@@ -187,6 +219,23 @@ fn streamlink_plays(url: &str) {
     assert_eq!(frames(&clip), [FRAMES]);
 }
 
+/// The best rendition, up to the picture with this number.
+fn vlc_plays(url: &str, last: u32) {
+    assert_eq!(vlc_saves(url, &[]), (0..=last).collect::<Vec<_>>());
+}
+
+/// The numbers of the pictures that VLC saves, as it finds them: what it shows depends on how busy the machine is.
+fn vlc_saves(url: &str, options: &[&str]) -> Vec<u32> {
+    let folder = tempfile::tempdir().unwrap();
+    // Root's VLC is run as somebody else.
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+    let clip = folder.path().join("clip.mkv").display().to_string();
+    let save = format!("--sout=#std{{access=file,mux=mkv,dst={clip}}}");
+    let quiet = ["--quiet", "--intf=dummy", "--no-media-library", "--adaptive-logic=highest"];
+    let _ = run(tool("vlc").args(quiet).args(options).args([&save, "--play-and-exit", url]));
+    numbers(&["-i", &clip])
+}
+
 /// How many frames of picture each rendition of what is at a URL has, counted by decoding all of them.
 fn frames(url: &str) -> Vec<String> {
     let count = ["-v", "error", "-select_streams", "v", "-count_frames", "-show_streams", "-of", "json"];
@@ -204,7 +253,114 @@ fn a_query_that_a_player_writes_anew_is_let_in() {
     let seen = watch(&plays);
     // Versions come and go, but without one that does, this shows nothing.
     assert!(seen.iter().flat_map(requests).any(|request| request["anew"] == true), "{seen:?}");
-    nobody_was_refused(&gate);
+    let _ = nobody_was_refused(&gate);
+}
+
+const FILM_SECONDS: u32 = 60;
+const PICTURES_A_SECOND: u32 = 25;
+/// What `transcoder encode` makes, in segments of 6 seconds.
+const FILM: &str = "assets/film/index.m3u8";
+/// What ffmpeg makes: segments of 2 seconds that are ranges of one file.
+const RANGES: &str = "assets/ranges/index.m3u8";
+/// Where viewers go, in seconds, and where those who go back from there go. Both are within a segment.
+const THERE: u32 = 45;
+const BACK: u32 = 21;
+
+/// A folder with what is long enough to go somewhere, made once.
+static FILMS: LazyLock<PathBuf> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().unwrap().keep();
+    let (upload, media) = (folder.join("film.mp4"), folder.join("media"));
+    film(f64::from(FILM_SECONDS), "320x180", &upload);
+    assert_eq!(publish(upload.clone(), "film", &media), FILM);
+
+    let ranges = media.join(RANGES);
+    std::fs::create_dir_all(ranges.parent().unwrap()).unwrap();
+    let package = "-c:v copy -c:a aac -af atrim=start_sample=1024 \
+                   -f hls -hls_time 2 -hls_playlist_type vod -hls_flags single_file";
+    ffmpeg(["-i", upload.to_str().unwrap()].into_iter().chain(package.split_whitespace()), &ranges);
+    media
+});
+
+#[test]
+fn a_viewer_gets_where_they_want_to_go_by_way_of_r2() {
+    everybody_seeks(&Worker::with(&FILMS, &talkative()));
+}
+
+#[test]
+fn a_viewer_gets_where_they_want_to_go_by_way_of_s3() {
+    everybody_seeks(&OverS3::with(&FILMS, &talkative()));
+}
+
+/// The settings of a gate that has each request in its log.
+fn talkative() -> Value {
+    json!({ "TRUSTED_KEYS": keys().trusted, "LOG_ONE_IN": "1" })
+}
+
+fn everybody_seeks(gate: &dyn Gate) {
+    // Each viewer has a signature, and so a session, of their own.
+    let url = |playlist: &str, viewer: u64| {
+        let order = Keys::order(&format!("{}/{playlist}", gate.url()));
+        keys().sign(&Order { expires: order.expires + viewer * 60, ..order })
+    };
+    thread::scope(|together| {
+        let viewers = [("hls.js", url(FILM, 0)), ("hls.js", url(RANGES, 1))];
+        let more = [("native", url(FILM, 2)), ("native", url(RANGES, 3))];
+        together.spawn(move || browsers_seek(&[viewers, more].concat()));
+        // Not in fMP4, wherever that is: FFmpeg's 380a518c439d, which mends it, is newer than many an ffmpeg.
+        together.spawn(|| ffmpeg_seeks(&url(RANGES, 4)));
+        // It begins where the segment does.
+        together.spawn(|| vlc_seeks(&url(FILM, 5), THERE / 6 * 6));
+        together.spawn(|| vlc_seeks(&url(RANGES, 6), THERE / 2 * 2));
+    });
+    what_lies_between_was_not_fetched(&nobody_was_refused(gate), 7);
+}
+
+fn browsers_seek(viewers: &[(&str, String)]) {
+    // The middle of a picture's time, so that there is no doubt which one it is.
+    let times = [THERE, BACK].map(|second| f64::from(second) + 0.02);
+    let plays: Vec<_> =
+        viewers.iter().map(|(player, url)| json!({ "player": player, "url": url, "seek": times })).collect();
+    for seen in watch(&plays) {
+        for (jump, second) in [THERE, BACK].into_iter().enumerate() {
+            let jump = &seen["jumps"][jump];
+            assert_eq!(jump["before"]["number"], second * PICTURES_A_SECOND, "{seen}");
+            let [time, number] = ["time", "number"].map(|what| jump["after"][what].as_f64().unwrap());
+            assert!(time >= f64::from(second) + 1.0, "{seen}");
+            assert!((number / f64::from(PICTURES_A_SECOND) - time).abs() < 0.5, "{seen}");
+        }
+    }
+}
+
+fn ffmpeg_seeks(url: &str) {
+    let shown = numbers(&["-ss", &THERE.to_string(), "-t", "1", "-i", url]);
+    assert_eq!(shown, (THERE * PICTURES_A_SECOND..).take(25).collect::<Vec<_>>());
+}
+
+fn vlc_seeks(url: &str, from: u32) {
+    let saved = vlc_saves(url, &[&format!("--start-time={THERE}")]);
+    // It leaves out the last picture of TS.
+    let last = FILM_SECONDS * PICTURES_A_SECOND - 1 - u32::from(url.contains(RANGES));
+    assert_eq!(saved, (from * PICTURES_A_SECOND..=last).collect::<Vec<_>>());
+}
+
+/// Between 12 and 18 seconds, and between 36 and 42, is where nobody looked. Of one file there are only ranges, and less
+/// of it than there is before where viewers went.
+fn what_lies_between_was_not_fetched(log: &str, viewers: usize) {
+    let entries = log.lines().filter_map(|line| serde_json::from_str::<Value>(&line[line.find('{')?..]).ok());
+    let mut fetched = BTreeMap::<_, u64>::new();
+    for entry in entries.filter(|entry| entry["kind"] == "segment") {
+        let [path, session] = ["path", "session"].map(|name| entry[name].as_str().unwrap().to_owned());
+        assert!(!path.ends_with("/00003.m4s") && !path.ends_with("/00007.m4s"), "{entry}");
+        let is_range = path == "/assets/ranges/index.ts";
+        assert!(!is_range || entry["status"] == 206, "{entry}");
+        *fetched.entry((is_range, session)).or_default() += entry["bytes"].as_u64().unwrap();
+    }
+    assert_eq!(fetched.len(), viewers, "{log}");
+    let all = FILMS.join("assets/ranges/index.ts").metadata().unwrap().len();
+    let before = all * u64::from(THERE) / u64::from(FILM_SECONDS);
+    let too_much = fetched.iter().filter(|((is_range, _), bytes)| *is_range && **bytes >= before);
+    // Chromium's own player asks for all from here on, and gives that up when it has enough: when, no log says.
+    assert!(too_much.count() <= 1, "{fetched:?}, of {all}");
 }
 
 /// What the players of `players.mjs` saw of what they were asked to play. None may have met with a problem.

@@ -12,8 +12,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::LazyLock;
 
+use edge::config::BUCKET;
 use edge::crypto::Software;
-use edge::origin::{ByteRange, Metadata, Miss, Object, Origin};
+use edge::origin::{Metadata, Miss, Object, Origin, Wanted};
 use edge::policy::{self, Cidr};
 use edge::signed_url::Hash;
 use edge::{Config, Content, Grant, Visitor};
@@ -82,8 +83,14 @@ struct Ask {
     address: &'static str,
 }
 
-static CONFIG: LazyLock<Config> =
-    LazyLock::new(|| Config::read(|name| (name == "TRUSTED_KEYS").then(|| TRUSTED.clone())).unwrap());
+static CONFIG: LazyLock<Config> = LazyLock::new(|| {
+    let settings = |name: &str| match name {
+        "TRUSTED_KEYS" => Some(TRUSTED.clone()),
+        BUCKET => Some("{}".to_owned()),
+        _ => None,
+    };
+    Config::read(settings).unwrap()
+});
 
 /// "opened", or the code of the refusal.
 fn answer(response: &Response<Vec<u8>>) -> String {
@@ -113,8 +120,8 @@ struct Everything;
 impl Origin for Everything {
     type Body = ();
 
-    async fn get(&self, _: &Grant, _: Option<ByteRange>) -> Result<Object<()>, Miss> {
-        Ok(Object { metadata: Metadata::default(), body: () })
+    async fn get(&self, _: &Grant, _: &Wanted<'_>) -> Result<Object<()>, Miss> {
+        Ok(Object { metadata: Metadata::default(), part: None, body: () })
     }
 
     async fn head(&self, _: &Grant) -> Result<Metadata, Miss> {

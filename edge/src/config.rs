@@ -1,16 +1,19 @@
 //! What the operator set, checked once, all problems at a time.
 
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
 
+use crate::caching::Lifetimes;
 use crate::cors::{self, Origins};
 use crate::key_group::KeyGroup;
 use crate::link::Host;
 use crate::object_key::ObjectKey;
 use crate::policy::{Dialect, glob};
+use crate::s3;
 use crate::ticket::Tickets;
 
 /// A configuration that can be served by.
@@ -28,14 +31,37 @@ pub struct Config {
     public_paths: Vec<String>,
     /// How sessions are carried on, if they are.
     pub tickets: Option<Tickets>,
+    /// Where objects are.
+    pub store: Store,
+    /// How long a store is waited for, in seconds.
+    pub patience: u32,
+    /// How long objects are kept near their viewers.
+    pub lifetimes: Lifetimes,
+    /// Of so many requests that were answered, one is in the log; none for 0.
+    pub log_one_in: u32,
     explain_token: Option<String>,
 }
+
+/// Where objects are.
+#[derive(Debug)]
+pub enum Store {
+    /// In the bucket that is bound as [`BUCKET`].
+    R2,
+    /// In a bucket of S3's, or of what speaks its language.
+    S3(Box<s3::Bucket>),
+}
+
+/// The binding of an R2 bucket.
+pub const BUCKET: &str = "MEDIA";
+
+/// The binding of a dataset of Workers Analytics Engine.
+pub const DATASET: &str = "ANALYTICS";
 
 /// The parameters that players are known to add: those of CTA-5004, and the directives of RFC 8216bis.
 const PLAYERS: &str = "CMCD*,_HLS_*";
 
-/// The longest that a ticket may outlive its policy, in seconds: a year.
-const LONGEST_OUTLIVING: u64 = 366 * 24 * 3600;
+/// The longest that anything lasts that is set here, in seconds: a year.
+const LONGEST: u32 = 366 * 24 * 3600;
 
 impl Config {
     /// Reads the settings, each by its name; `setting` says `None` for what is not set.
@@ -65,21 +91,40 @@ impl Config {
             None | Some("*") => Origins::All,
             Some(_) => Origins::These(settings.list("CORS_ORIGINS", cors::parse)),
         };
-        if let Some(origin) = settings.text("ORIGIN").filter(|origin| origin != "r2") {
-            settings.wrong("ORIGIN", &format!("is {origin:?}; this version serves \"r2\" only"));
-        }
         let tickets = settings.tickets();
+        let store = settings.store();
+        let patience = settings.number("ORIGIN_SECONDS", 1..=600, 10);
+        let lifetimes = Lifetimes {
+            segments: settings.number("SEGMENT_CACHE_SECONDS", 0..=LONGEST, 24 * 3600).into(),
+            documents: settings.number("PLAYLIST_CACHE_SECONDS", 0..=LONGEST, 2).into(),
+        };
+        let log_one_in = settings.number("LOG_ONE_IN", 0..=u32::MAX, 100);
+        if settings.text(DATASET).is_some() && !settings.is_bound(DATASET) {
+            settings.wrong(
+                DATASET,
+                "is a text; bind a dataset to it by [[analytics_engine_datasets]] in wrangler.toml",
+            );
+        }
         let explain_token = settings.text("EXPLAIN_TOKEN");
         if explain_token.as_ref().is_some_and(|token| token.len() < 16) {
             settings.wrong("EXPLAIN_TOKEN", "is too short to be a secret; it takes 16 characters");
         } else if explain_token.as_ref().is_some_and(|token| token.contains(char::is_control)) {
             settings.wrong("EXPLAIN_TOKEN", "has a line break in it, or the like, which no header can");
         }
-        match keys {
-            Ok(keys) if settings.problems.is_empty() => {
-                let own_hosts = own_hosts.into();
-                Ok(Self { keys, dialect, origins, own_hosts, public_paths, tickets, explain_token })
-            }
+        match (keys, store) {
+            (Ok(keys), Some(store)) if settings.problems.is_empty() => Ok(Self {
+                keys,
+                dialect,
+                origins,
+                own_hosts: own_hosts.into(),
+                public_paths,
+                tickets,
+                store,
+                patience,
+                lifetimes,
+                log_one_in,
+                explain_token,
+            }),
             _ => Err(ConfigError(settings.problems)),
         }
     }
@@ -120,6 +165,11 @@ impl<F: Fn(&str) -> Option<String>> Settings<F> {
         (self.setting)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
     }
 
+    /// Whether something is bound to a name: bindings are objects, and variables texts.
+    fn is_bound(&self, name: &str) -> bool {
+        self.text(name).is_some_and(|binding| binding.starts_with('{'))
+    }
+
     fn switch(&mut self, name: &str) -> bool {
         match self.text(name).as_deref() {
             None | Some("off" | "false" | "0") => false,
@@ -131,15 +181,56 @@ impl<F: Fn(&str) -> Option<String>> Settings<F> {
         }
     }
 
-    fn tickets(&mut self) -> Option<Tickets> {
-        let outlives = match self.text("TICKET_SECONDS").map(|text| text.parse()) {
-            None => 0,
-            Some(Ok(seconds)) if seconds <= LONGEST_OUTLIVING => seconds,
+    /// A whole number, which bounds what it may be.
+    fn number(&mut self, name: &str, bounds: RangeInclusive<u32>, otherwise: u32) -> u32 {
+        match self.text(name).map(|text| text.parse()) {
+            None => otherwise,
+            Some(Ok(number)) if bounds.contains(&number) => number,
             Some(_) => {
-                self.wrong("TICKET_SECONDS", "is no number of seconds, of a year at most");
-                0
+                let (least, most) = bounds.into_inner();
+                self.wrong(name, &format!("is no whole number from {least} to {most}"));
+                otherwise
             }
-        };
+        }
+    }
+
+    fn store(&mut self) -> Option<Store> {
+        match self.text("ORIGIN").as_deref() {
+            None | Some("r2") => {
+                if !self.is_bound(BUCKET) {
+                    self.wrong(BUCKET, "has no R2 bucket bound to it; see [[r2_buckets]] in wrangler.toml");
+                }
+                for name in ["S3_ENDPOINT", "S3_BUCKET", "S3_REGION", "S3_STYLE", "S3_ACCESS_KEY_ID"] {
+                    if self.text(name).is_some() {
+                        self.wrong(name, "is of no use without ORIGIN = \"s3\"");
+                    }
+                }
+                Some(Store::R2)
+            }
+            Some("s3") => {
+                let settings = s3::Settings {
+                    endpoint: self.text("S3_ENDPOINT"),
+                    bucket: self.text("S3_BUCKET"),
+                    region: self.text("S3_REGION"),
+                    style: self.text("S3_STYLE"),
+                    access_key_id: self.text("S3_ACCESS_KEY_ID"),
+                    secret_access_key: self.text("S3_SECRET_ACCESS_KEY"),
+                    session_token: self.text("S3_SESSION_TOKEN"),
+                };
+                let bucket = s3::Bucket::read(settings);
+                let wrong = bucket
+                    .map_err(|wrong| wrong.iter().for_each(|(name, problem)| self.wrong(name, problem)));
+                wrong.ok().map(|bucket| Store::S3(bucket.into()))
+            }
+            Some(other) => {
+                self.wrong("ORIGIN", &format!("is {other:?}; it is either r2 or s3"));
+                None
+            }
+        }
+    }
+
+    fn tickets(&mut self) -> Option<Tickets> {
+        let outlives = self.number("TICKET_SECONDS", 0..=LONGEST, 0);
         let folders = self.switch("TICKET_FOLDERS");
         let Some(secrets) = self.text("TICKET_SECRET") else {
             for name in ["TICKET_SECONDS", "TICKET_FOLDERS"] {
@@ -149,7 +240,7 @@ impl<F: Fn(&str) -> Option<String>> Settings<F> {
             }
             return None;
         };
-        Tickets::parse(&secrets, outlives, folders)
+        Tickets::parse(&secrets, outlives.into(), folders)
             .map_err(|problem| self.wrong("TICKET_SECRET", problem))
             .ok()
     }
@@ -215,6 +306,13 @@ mod tests {
                 "PUBLIC_PATHS" => "/a/*,b,/a%20b/*,/a/../b",
                 "CORS_ORIGINS" => "https://school.example,school.example,https://school.example/",
                 "ORIGIN" => "s3",
+                "S3_ENDPOINT" => "s3.example",
+                "S3_BUCKET" => "media",
+                "S3_STYLE" => "both",
+                "ORIGIN_SECONDS" => "0",
+                "SEGMENT_CACHE_SECONDS" => "1d",
+                "PLAYLIST_CACHE_SECONDS" => "-1",
+                "LOG_ONE_IN" => "0.5",
                 "TICKET_SECRET" => "secret",
                 "TICKET_SECONDS" => "1h",
                 "EXPLAIN_TOKEN" => "short",
@@ -227,12 +325,46 @@ mod tests {
         assert_eq!(begin("TRUSTED_KEYS key "), 2);
         assert_eq!(begin("CORS_ORIGINS "), 2);
         assert_eq!(begin("PUBLIC_PATHS "), 3);
-        for name in
-            ["STRICT_AWS ", "OWN_HOSTS ", "ORIGIN ", "TICKET_SECRET ", "TICKET_SECONDS ", "EXPLAIN_TOKEN "]
-        {
+        for name in [
+            "STRICT_AWS ",
+            "OWN_HOSTS ",
+            "S3_REGION ",
+            "S3_ACCESS_KEY_ID ",
+            "S3_SECRET_ACCESS_KEY ",
+            "S3_ENDPOINT ",
+            "S3_STYLE ",
+            "ORIGIN_SECONDS ",
+            "SEGMENT_CACHE_SECONDS ",
+            "PLAYLIST_CACHE_SECONDS ",
+            "LOG_ONE_IN ",
+            "TICKET_SECRET ",
+            "TICKET_SECONDS ",
+            "EXPLAIN_TOKEN ",
+        ] {
             assert_eq!(begin(name), 1, "{name} {problems:?}");
         }
-        assert_eq!(problems.len(), 13, "{problems:?}");
+        assert_eq!(problems.len(), 21, "{problems:?}");
+    }
+
+    #[test]
+    fn what_is_set_in_vain_or_bound_to_nothing_is_named() {
+        let problems = |settings: &[(&str, &str)]| {
+            let setting = |name: &str| {
+                settings.iter().find(|(set, _)| *set == name).map(|(_, value)| (*value).to_owned())
+            };
+            let ConfigError(problems) = Config::read(setting).unwrap_err();
+            problems.iter().map(|problem| problem.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            problems(&[
+                (BUCKET, "media"),
+                ("S3_BUCKET", "media"),
+                ("S3_REGION", "auto"),
+                (DATASET, "reelgate")
+            ]),
+            ["TRUSTED_KEYS", "MEDIA", "S3_BUCKET", "S3_REGION", "ANALYTICS"]
+        );
+        assert_eq!(problems(&[(BUCKET, "{}"), (DATASET, "{}")]), ["TRUSTED_KEYS"]);
     }
 
     #[test]
@@ -242,6 +374,7 @@ mod tests {
             let config = Config::read(|name| match name {
                 "TRUSTED_KEYS" => Some(keys.to_owned()),
                 "PLAYER_PARAMS" => Some(value.to_owned()),
+                BUCKET => Some("{}".to_owned()),
                 _ => None,
             });
             config.unwrap().dialect.players

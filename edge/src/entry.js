@@ -5,8 +5,8 @@ import { Visit } from "program";
 import { proceed } from "./worker/runtime.js";
 
 export default {
-  async fetch(request, env) {
-    const visit = new Visit(request, env);
+  async fetch(request, env, context) {
+    const visit = new Visit(request, env, context);
     await proceed(visit);
     return visit.response();
   },

@@ -1,13 +1,12 @@
 //! Who may pass.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::IpAddr;
 
-use serde::de::{MapAccess, Visitor as Reader};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Serialize;
 
 use crate::crypto::{Algorithm, Crypto, TrustedKey, is_plain};
+use crate::json::Json;
 use crate::object_key::ObjectKey;
 use crate::policy::{Dialect, Resource, Section};
 use crate::signed_url::{Hash, SignedUrl};
@@ -23,13 +22,13 @@ pub struct KeyGroup {
 impl KeyGroup {
     /// Reads `TRUSTED_KEYS`: a JSON object from key pair id to PEM public key. Says all that is wrong at once.
     pub fn parse(json: &str) -> Result<Self, Vec<String>> {
-        let Entries(pems) = serde_json::from_str(json).map_err(|error| {
-            // Where, not what: it may be a private key that was put in the wrong place.
+        let no_object = "is not a JSON object of key pair ids and PEM public keys";
+        // Where, not what: it may be a private key that was put in the wrong place.
+        let json = Json::parse(json.as_bytes()).map_err(|error| {
             let (line, column) = (error.line(), error.column());
-            vec![format!(
-                "is not a JSON object of key pair ids and PEM public keys (line {line}, column {column})"
-            )]
+            vec![format!("{no_object} (line {line}, column {column})")]
         })?;
+        let Json::Object(pems) = json else { return Err(vec![no_object.to_owned()]) };
         if pems.is_empty() {
             return Err(vec![
                 "names no key, so nothing could be opened; `transcoder keygen` makes one".to_owned(),
@@ -38,10 +37,14 @@ impl KeyGroup {
         let (mut keys, mut problems) = (BTreeMap::new(), Vec::new());
         for (number, (id, pem)) in (1..).zip(pems) {
             let name = if is_plain(&id) { format!("key {id:?}") } else { format!("key number {number}") };
-            match TrustedKey::parse(&id, &pem) {
+            let key = match &pem {
+                Json::Text(pem) => TrustedKey::parse(&id, pem),
+                _ => Err("it is no text".to_owned()),
+            };
+            match key {
                 // Which of the two is meant nobody can tell, and somebody believes that the other one is out.
-                Ok(_) if keys.contains_key(&id) => problems.push(format!("{name}: its id is there twice")),
-                Ok(key) => drop(keys.insert(id, key)),
+                Ok(_) if keys.contains_key(&*id) => problems.push(format!("{name}: its id is there twice")),
+                Ok(key) => drop(keys.insert(id.into_owned(), key)),
                 Err(problem) => problems.push(format!("{name}: {problem}")),
             }
         }
@@ -139,33 +142,6 @@ impl KeyGroup {
                 .filter(|&matches| matches)
                 .and_then(|_| policy.resource.mismatch(&url.location)),
         }
-    }
-}
-
-/// The entries of a JSON object, in its own order, and with those that have the same name.
-struct Entries(Vec<(String, String)>);
-
-impl<'de> Deserialize<'de> for Entries {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-
-        impl<'de> Reader<'de> for Object {
-            type Value = Entries;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Entries(entries))
-            }
-        }
-
-        deserializer.deserialize_map(Object)
     }
 }
 
@@ -290,6 +266,27 @@ pub enum Denied {
 }
 
 impl Denied {
+    /// In one word, for logs.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::BadSignature => "bad_signature",
+            Self::BadTicket => "bad_ticket",
+            Self::Expired => "expired",
+            Self::ForbiddenHash => "forbidden_hash",
+            Self::NoKeyPair => "no_key_pair",
+            Self::NotYet => "not_yet",
+            Self::OtherAddress => "other_address",
+            Self::OtherResource => "other_resource",
+            Self::PolicyUnreadable(_) => "policy_unreadable",
+            Self::Repeated(_) => "repeated",
+            Self::SignatureUnreadable => "signature_unreadable",
+            Self::UnknownHash => "unknown_hash",
+            Self::UnknownKey => "unknown_key",
+            Self::Unsigned => "unsigned",
+        }
+    }
+
     /// `Code` and `Message` of the refusal, in [CloudFront's own words][words]. All that it keeps apart is what
     /// the viewer could see for themselves.
     ///

@@ -10,12 +10,12 @@
 //!            │ SignedUrl::parse ─ who says so                 (nothing trusted yet)
 //! request ─▶ │ KeyGroup::verify ─ Grant, or Denied             (Crypto does the arithmetic, once)
 //!            │ Tickets::open    ─ the same, of what a signature opened before
-//!            │ Origin::get      ─ Object                      (takes the Grant)
-//!            └ Document         ─ its links carry the viewer's authority on ─▶ response
-//!
-//! chunks ─▶ Rewriter ─▶ text, authority, text … ─▶ as it is, or Gzip ─▶ parts
-//!              └ Playlist, Cues or json say where a link is, Place whose it is
+//!            │ Cached, Origin   ─ Object                      (they take the Grant)
+//!            │ Document         ─ its links carry the viewer's authority on
+//!            └ delivery         ─ ranges, conditions, headers ─▶ response, and a line in the journal
 //! ```
+//!
+//! How a document is rewritten is a crate of its own, [`rewrite`], which is compiled for speed.
 //!
 //! Everything but the `worker` module is plain Rust, knows neither clock nor network, and runs under
 //! `cargo test`. Nothing in it can panic on what a request or a bucket holds: under WebAssembly a panic ends
@@ -33,30 +33,35 @@
     )
 )]
 
+pub mod cached;
 pub mod caching;
+pub mod conditional;
 pub mod config;
 pub mod cors;
 pub mod crypto;
+pub mod delivery;
 pub mod document;
-pub mod gzip;
+pub mod journal;
 mod json;
 pub mod key_group;
-pub mod link;
+pub mod media;
 pub mod object_key;
 pub mod origin;
-mod playlist;
 pub mod policy;
-pub mod rewrite;
+pub mod refusal;
+pub mod s3;
 pub mod serve;
 pub mod signed_url;
+mod sigv4;
 pub mod ticket;
 mod verified;
-mod webvtt;
 
 #[cfg(feature = "worker")]
 mod worker;
 
 pub use config::Config;
+pub use delivery::Content;
 pub use key_group::{Denied, Grant, KeyGroup, Visitor};
 pub use object_key::ObjectKey;
-pub use serve::{Content, Remark, serve};
+pub use rewrite::{self, gzip, link};
+pub use serve::serve;

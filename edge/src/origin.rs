@@ -1,15 +1,15 @@
-//! Where objects come from: R2 behind a Worker, a folder in a test.
+//! Where objects come from: R2 or S3 behind a Worker, a folder in a test.
 
 use crate::key_group::Grant;
 
 /// A store of objects, which opens only to somebody who was let in.
 #[expect(async_fn_in_trait, reason = "Workers futures are not Send, and nobody spawns these")]
 pub trait Origin {
-    /// The bytes of an object, still on their way.
+    /// The bytes of an object, still on their way. Dropped, they are not wanted any more.
     type Body;
 
-    /// Fetches what was granted: all of it, or `range` of it.
-    async fn get(&self, grant: &Grant, range: Option<ByteRange>) -> Result<Object<Self::Body>, Miss>;
+    /// Fetches what was granted, or what is wanted of it.
+    async fn get(&self, grant: &Grant, wanted: &Wanted<'_>) -> Result<Object<Self::Body>, Miss>;
 
     /// Says what `get` would fetch, without fetching it.
     async fn head(&self, grant: &Grant) -> Result<Metadata, Miss>;
@@ -18,13 +18,38 @@ pub trait Origin {
     async fn chunk(&self, body: &mut Self::Body) -> Result<Option<Vec<u8>>, Miss>;
 }
 
-/// An object, or the part of it that was asked for.
+/// What is wanted of an object: without anything said, all of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    /// A part of it.
+    pub range: Option<ByteRange>,
+    /// The entity tag, in quotes, that the asker has already. A store that has the same may say [`Miss::Unchanged`] and
+    /// send nothing; it need not.
+    pub unless: Option<&'a str>,
+}
+
+/// An object, or a part of it.
 #[derive(Debug)]
 pub struct Object<B> {
     /// What its store says of the whole.
     pub metadata: Metadata,
-    /// The bytes that were asked for.
+    /// The offsets of the first and the last byte, where these are a part of it. A store may ignore that one was wanted.
+    pub part: Option<(u64, u64)>,
+    /// The bytes.
     pub body: B,
+}
+
+impl<B> Object<B> {
+    /// All of it.
+    pub fn whole(metadata: Metadata, body: B) -> Self {
+        Self { metadata, part: None, body }
+    }
+
+    /// The same, with its bytes as something else.
+    pub fn map<C>(self, change: impl FnOnce(B) -> C) -> Object<C> {
+        let Self { metadata, part, body } = self;
+        Object { metadata, part, body: change(body) }
+    }
 }
 
 /// What a store says of an object.
@@ -32,14 +57,18 @@ pub struct Object<B> {
 pub struct Metadata {
     /// Bytes of the whole object, whatever part was asked for.
     pub size: u64,
+    /// Its entity tag, in quotes.
+    pub etag: Option<String>,
+    /// When it was last modified, as an HTTP date.
+    pub last_modified: Option<String>,
     /// The media type it was stored with.
     pub content_type: Option<String>,
     /// How its bytes are encoded, `gzip` say.
     pub content_encoding: Option<String>,
     /// The `Cache-Control` it was stored with.
     pub cache_control: Option<String>,
-    /// Its entity tag, in quotes.
-    pub etag: Option<String>,
+    /// How long ago its store said so, in seconds, where that was not just now.
+    pub age: Option<u64>,
 }
 
 /// Why there is no object.
@@ -48,12 +77,20 @@ pub enum Miss {
     /// There is none of that name.
     #[error("no such object")]
     NotFound,
+    /// Who asks for us may not know whether there is one.
+    #[error(
+        "the store does not say whether there is such an object: that takes s3:GetObject on it, and s3:ListBucket"
+    )]
+    Hidden,
     /// It is there, but does not have such a range.
-    #[error("no such range in {size} bytes")]
-    Range {
-        /// Bytes of the whole object.
-        size: u64,
-    },
+    #[error("no such range in {} bytes", .0.size)]
+    Range(Box<Metadata>),
+    /// The asker has it already.
+    #[error("unchanged")]
+    Unchanged(Box<Metadata>),
+    /// The store has not answered in time.
+    #[error("origin: no answer in {0} s")]
+    Late(u32),
     /// The store could not be asked.
     #[error("origin: {0}")]
     Failed(String),
@@ -96,6 +133,16 @@ impl ByteRange {
             last => (offset(first)?, Some(offset(last)?)),
         };
         last.is_none_or(|last| first <= last).then_some(Self::From { first, last })
+    }
+
+    /// As a `Range` header says it.
+    #[must_use]
+    pub fn to_header(&self) -> String {
+        match *self {
+            Self::From { first, last: Some(last) } => format!("bytes={first}-{last}"),
+            Self::From { first, last: None } => format!("bytes={first}-"),
+            Self::Last { length } => format!("bytes=-{length}"),
+        }
     }
 
     /// The offsets of the first and the last byte of this range in an object of `size` bytes; `None` if it has

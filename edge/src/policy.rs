@@ -10,7 +10,6 @@
 //! [canned policy]: https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-creating-signed-url-canned-policy.html
 //! [custom policy]: https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-creating-signed-url-custom-policy.html
 
-use std::marker::PhantomData;
 use std::net::IpAddr;
 
 use base64::Engine;
@@ -18,20 +17,15 @@ use base64::alphabet::Alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 use http::Uri;
 use http::uri::Authority;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Serialize;
+
+use crate::json::Json;
 
 /// The last second that CloudFront accepts, in both forms: 2038-01-19.
 pub const LAST_SECOND: u64 = i32::MAX as u64;
 
 /// The last second of the year 9999. Whoever writes milliseconds is beyond it, as with CloudFront.
 const LAST_MILLENNIUM: u64 = 253_402_300_799;
-
-/// The longest URL that is read, in bytes, as with CloudFront ([quotas]).
-///
-/// [quotas]: https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/cloudfront-limits.html#limits-general
-pub const LONGEST_URL: usize = 8_192;
 
 /// The longest policy text that is read, in bytes. A real one has 150 to 400.
 const LONGEST: usize = 4096;
@@ -118,47 +112,57 @@ impl Policy {
     /// `0.0.0.0/0` is AWS's samples' way to write "any address": it restricts nothing, but where the dialect is
     /// strict, IPv6 viewers.
     pub fn parse(text: &[u8], dialect: &Dialect) -> Result<Self, BadPolicy> {
+        Self::read(text, dialect).map_err(|problem| BadPolicy::new(&problem))
+    }
+
+    fn read(text: &[u8], dialect: &Dialect) -> Result<Self, String> {
         if text.len() > LONGEST {
-            return Err(BadPolicy::new("it is longer than 4096 bytes"));
+            return Err("it is longer than 4096 bytes".to_owned());
         }
-        let Object(Document { statement }) =
-            serde_json::from_slice(text).map_err(|error| BadPolicy::new(&error.to_string()))?;
-        let Statements([Object(Statement { resource, condition: Object(condition) })]) = statement;
-        let address = match condition.ip_address {
-            Some(Object(SourceIp { source })) => match Cidr::parse(&source) {
-                Some(cidr) if dialect.strict && cidr.network.is_ipv6() => {
-                    return Err(BadPolicy::new(&format!("{source} is IPv6, which CloudFront does not know")));
-                }
-                Some(cidr) => {
-                    Some(cidr).filter(|cidr| cidr.prefix > 0 || cidr.network.is_ipv6() || dialect.strict)
-                }
-                None => return Err(BadPolicy::new(&format!("{source} is no CIDR"))),
-            },
-            None => None,
+        let document = Json::parse(text).map_err(|error| error.to_string())?;
+        let [statement] = document.members(["Statement"])?;
+        // AWS shows a list of one today and showed a bare statement until 2023; signers write both.
+        let statement = match statement.ok_or("there is no Statement")? {
+            Json::List(list) => {
+                <[_; 1]>::try_from(list).map(|[only]| only).map_err(|_| "not one Statement")?
+            }
+            bare => bare,
         };
-        let (expires, starts) =
-            (condition.less_than.0.seconds, condition.greater_than.map(|epoch| epoch.0.seconds));
+        let [resource, condition] = statement.members(["Resource", "Condition"])?;
+        let resource = match resource {
+            Some(Json::Text(resource)) => Resource::Pattern(resource.into_owned()),
+            Some(_) => return Err("the Resource is no text".to_owned()),
+            None => Resource::Any,
+        };
+        let [less_than, greater_than, address] = condition.ok_or("there is no Condition")?.members([
+            "DateLessThan",
+            "DateGreaterThan",
+            "IpAddress",
+        ])?;
+        let expires = less_than.ok_or("there is no DateLessThan").map(seconds)??;
+        let starts = greater_than.map(seconds).transpose()?;
         if expires.max(starts.unwrap_or_default()) > dialect.last_second() {
-            return Err(BadPolicy::new("a time is too far ahead; is it in milliseconds?"));
+            return Err("a time is too far ahead; is it in milliseconds?".to_owned());
         }
-        Ok(Self { resource: resource.map_or(Resource::Any, Resource::Pattern), expires, starts, address })
+        let address = address.map(|address| cidr(address, dialect)).transpose()?.flatten();
+        Ok(Self { resource, expires, starts, address })
     }
 
     /// The text of a custom policy, without white space, in the order of AWS's JavaScript signer.
     #[must_use]
     pub fn to_json(&self) -> String {
         let document = Document {
-            statement: Statements([Object(Statement {
+            statement: [Statement {
                 resource: match &self.resource {
                     Resource::Exactly(url) | Resource::Pattern(url) => Some(url.clone()),
                     Resource::Any => None,
                 },
-                condition: Object(Condition {
-                    less_than: Object(Epoch { seconds: self.expires }),
-                    greater_than: self.starts.map(|seconds| Object(Epoch { seconds })),
-                    ip_address: self.address.map(|cidr| Object(SourceIp { source: cidr.to_string() })),
-                }),
-            })]),
+                condition: Condition {
+                    less_than: Epoch { seconds: self.expires },
+                    greater_than: self.starts.map(|seconds| Epoch { seconds }),
+                    ip_address: self.address.map(|cidr| SourceIp { source: cidr.to_string() }),
+                },
+            }],
         };
         // Strings, integers and string keys: nothing in here can fail to be written.
         serde_json::to_string(&document).unwrap_or_default()
@@ -449,119 +453,60 @@ impl BadPolicy {
     }
 }
 
-#[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-struct Document {
-    #[serde(rename = "Statement")]
-    statement: Statements,
-}
-
-/// AWS shows a list of one today and showed a bare statement until 2023; signers write both. Read by hand: a derived
-/// choice would first copy all of it, which takes as long as all the rest.
-#[derive(Serialize)]
-#[serde(transparent)]
-struct Statements([Object<Statement>; 1]);
-
-impl<'de> Deserialize<'de> for Statements {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ListedOrBare;
-        impl<'de> Visitor<'de> for ListedOrBare {
-            type Value = Statements;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a statement, or a list of one")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Statements, A::Error> {
-                let statement = list.next_element()?.ok_or_else(|| A::Error::invalid_length(0, &self))?;
-                match list.next_element::<IgnoredAny>()? {
-                    None => Ok(Statements([statement])),
-                    Some(_) => Err(A::Error::invalid_length(2, &self)),
-                }
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Statements, A::Error> {
-                Statement::deserialize(MapAccessDeserializer::new(map))
-                    .map(|statement| Statements([Object(statement)]))
-            }
-        }
-        deserializer.deserialize_any(ListedOrBare)
+fn seconds(epoch: Json<'_>) -> Result<u64, String> {
+    match epoch.members(["AWS:EpochTime"])? {
+        [Some(Json::Whole(seconds))] => Ok(seconds),
+        _ => Err("a time is no number of seconds".to_owned()),
     }
 }
 
-#[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "PascalCase")]
-struct Statement {
-    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    resource: Option<String>,
-    condition: Object<Condition>,
+/// What an `IpAddress` restricts to, if anything.
+fn cidr(address: Json<'_>, dialect: &Dialect) -> Result<Option<Cidr>, String> {
+    let [Some(Json::Text(source))] = address.members(["AWS:SourceIp"])? else {
+        return Err("the IpAddress is no text".to_owned());
+    };
+    let cidr = Cidr::parse(&source).ok_or_else(|| format!("{source} is no CIDR"))?;
+    if dialect.strict && cidr.network.is_ipv6() {
+        return Err(format!("{source} is IPv6, which CloudFront does not know"));
+    }
+    Ok(Some(cidr).filter(|cidr| cidr.prefix > 0 || cidr.network.is_ipv6() || dialect.strict))
 }
 
-#[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+/// A custom policy as it is written.
+#[derive(Serialize)]
+struct Document {
+    #[serde(rename = "Statement")]
+    statement: [Statement; 1],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Statement {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource: Option<String>,
+    condition: Condition,
+}
+
+#[derive(Serialize)]
 struct Condition {
     #[serde(rename = "DateLessThan")]
-    less_than: Object<Epoch>,
-    #[serde(
-        rename = "DateGreaterThan",
-        default,
-        deserialize_with = "present",
-        skip_serializing_if = "Option::is_none"
-    )]
-    greater_than: Option<Object<Epoch>>,
-    #[serde(
-        rename = "IpAddress",
-        default,
-        deserialize_with = "present",
-        skip_serializing_if = "Option::is_none"
-    )]
-    ip_address: Option<Object<SourceIp>>,
+    less_than: Epoch,
+    #[serde(rename = "DateGreaterThan", skip_serializing_if = "Option::is_none")]
+    greater_than: Option<Epoch>,
+    #[serde(rename = "IpAddress", skip_serializing_if = "Option::is_none")]
+    ip_address: Option<SourceIp>,
 }
 
-#[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Serialize)]
 struct Epoch {
     #[serde(rename = "AWS:EpochTime")]
     seconds: u64,
 }
 
-#[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Serialize)]
 struct SourceIp {
     #[serde(rename = "AWS:SourceIp")]
     source: String,
-}
-
-/// A JSON object. Where a derived `Deserialize` stands alone, an array of the values, without their names, is as good.
-#[derive(Serialize)]
-#[serde(transparent)]
-struct Object<T>(T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Named<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Named<T> {
-            type Value = Object<T>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
-            }
-        }
-        deserializer.deserialize_map(Named(PhantomData))
-    }
-}
-
-/// A field that is there has a value: `"IpAddress":null` is a restriction that we do not understand, not none.
-fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    T::deserialize(deserializer).map(Some)
 }
 
 #[cfg(test)]

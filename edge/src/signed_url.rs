@@ -147,7 +147,7 @@ impl<'a> SignedUrl<'a> {
             .filter(|bytes| !bytes.is_empty())
             .ok_or(Denied::SignatureUnreadable)?;
         let Claims { location, policy, signed, hash, tolerant } = claims(uri, parameters, own, dialect)
-            .map_err(|reason| Unreadable { reason, signer: Some(signer(&key_pair_id, &signature)) })?;
+            .map_err(|reason| Unreadable { reason, signer: Some(Signer::of(&key_pair_id, &signature)) })?;
         Ok(Self { location, policy, signed, signature, hash, key_pair_id, handed_on: in_query, tolerant })
     }
 
@@ -181,8 +181,8 @@ impl<'a> SignedUrl<'a> {
     /// Who signed it, for the log: the key pair's id, and enough of the signature's digest to tell one session
     /// from another.
     #[must_use]
-    pub fn signer(&self) -> String {
-        signer(&self.key_pair_id, &self.signature)
+    pub fn signer(&self) -> Signer {
+        Signer::of(&self.key_pair_id, &self.signature)
     }
 }
 
@@ -191,8 +191,8 @@ impl<'a> SignedUrl<'a> {
 pub struct Unreadable {
     /// What is wrong with it.
     pub reason: Denied,
-    /// Who claims to have signed it, where that much could be read, as [`SignedUrl::signer`] puts it.
-    pub signer: Option<String>,
+    /// Who claims to have signed it, where that much could be read.
+    pub signer: Option<Signer>,
 }
 
 impl From<Denied> for Unreadable {
@@ -201,8 +201,26 @@ impl From<Denied> for Unreadable {
     }
 }
 
-fn signer(key_pair_id: &str, signature: &[u8]) -> String {
-    format!("{key_pair_id} {}", Session::of(signature))
+/// Who lets somebody in, or claims to, for the log: nothing in it opens anything.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Signer {
+    /// A key pair's id, or `ticket`.
+    pub name: String,
+    /// Which viewing it belongs to, where that can be told.
+    pub session: Option<Session>,
+}
+
+impl Signer {
+    fn of(key_pair_id: &str, signature: &[u8]) -> Self {
+        Self { name: key_pair_id.to_owned(), session: Some(Session::of(signature)) }
+    }
+}
+
+impl fmt::Display for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        self.session.map_or(Ok(()), |session| write!(f, " {session}"))
+    }
 }
 
 /// All that is asked for with one signature, by the beginning of the signature's SHA-256: enough to tell one viewing from

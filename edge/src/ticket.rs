@@ -22,7 +22,7 @@ use crate::key_group::{Denied, Grant, Visitor};
 use crate::object_key::ObjectKey;
 use crate::policy::Resource;
 use crate::rewrite::Kind;
-use crate::signed_url::{Session, SignedUrl};
+use crate::signed_url::{Session, SignedUrl, Signer};
 
 /// The parameter of a query that a ticket is in. Some player re-encodes every character but letters, digits and `-._`.
 const NAME: &str = "t";
@@ -182,7 +182,7 @@ impl Tickets {
         let terms = ticket.terms()?;
         let ours = self.believes(ticket, &terms, uri, visitor);
         Some(Explanation {
-            ticket: ticket.signer(),
+            ticket: ticket.signer().to_string(),
             now: visitor.now,
             expires: terms.expires.into(),
             address: visitor.address,
@@ -251,11 +251,8 @@ impl Ticket {
 
     /// Who was let in by it, for the log: whose signature it came from.
     #[must_use]
-    pub fn signer(&self) -> String {
-        match self.terms() {
-            Some(terms) => format!("ticket {}", terms.session),
-            None => "a ticket".to_owned(),
-        }
+    pub fn signer(&self) -> Signer {
+        Signer { name: "ticket".to_owned(), session: self.terms().map(|terms| terms.session) }
     }
 
     fn terms(&self) -> Option<Terms> {

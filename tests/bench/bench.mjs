@@ -1,6 +1,7 @@
 //! `make bench`: what the gate costs, side by side with Workers that check nothing and with the same gate in plain
 //! JavaScript (workers/rival.mjs), in CPU time of bare workerd. Here it is what a signature costs; what playlists cost
-//! is in rewriting.mjs and playlists.mjs. `node tests/bench/bench.mjs rewriting` measures that alone.
+//! is in rewriting.mjs and playlists.mjs, what segments cost in segments.mjs, and what a cold start takes in start.mjs.
+//! `node tests/bench/bench.mjs rewriting` measures that alone.
 //!
 //! The Workers in Rust are all built alike (.ci/build-worker), with an entry that is as short as can be. `hello` is the
 //! crate `worker` as it comes, its bucket and its responses; the gate steps into JavaScript by ways of its own.
@@ -21,7 +22,9 @@ import { difference, median, ratio, round, say, table, takeTurns } from "./figur
 import { memory, playlists } from "./playlists.mjs";
 import { Signer, always, inTurn, permitting, query, scribble } from "./requests.mjs";
 import { rewriting } from "./rewriting.mjs";
-import { Runtime, built, gate, rival, written } from "./runtime.mjs";
+import { Runtime, bare, bareInJs, gate, rival } from "./runtime.mjs";
+import { segments } from "./segments.mjs";
+import { coldStart } from "./start.mjs";
 
 const SECONDS = 80;
 /** For each question in each round: some 100 ms. */
@@ -36,7 +39,7 @@ const SEGMENT = "/assets/lesson/1/720p/00042.m4s";
 const POSTER = "/assets/lesson/1/poster.jpg";
 const LESSON = "https://video.example/assets/lesson/1/*";
 
-const PARTS = { signatures, rewriting, playlists, memory };
+const PARTS = { signatures, rewriting, playlists, memory, segments, start: coldStart };
 
 async function main(names = Object.keys(PARTS)) {
   const folder = await mkdtemp(join(tmpdir(), "reelgate-bench-"));
@@ -96,8 +99,8 @@ function rivals({ rsa, ec }) {
     PUBLIC_PATHS: "/assets/*/poster.jpg",
   };
   return {
-    hello: { modules: built("target/bench/hello") },
-    helloInJs: { modules: [written("hello.mjs")] },
+    hello: bare(),
+    helloInJs: bareInJs(),
     gate: gate(variables),
     // It remembers only where that helps it: it is to be beaten at its best.
     rival: rival(variables),

@@ -31,10 +31,10 @@ export async function ask(port, count, next, status, begin = () => {}) {
 }
 
 /** The body of an answer, as it comes over the wire. */
-export async function bodyOf(port, path, headers) {
+export async function bodyOf(port, path, headers, status = 200) {
   const [answer] = await once(get({ host: "127.0.0.1", port, path, headers, agent: false }), "response");
   const body = await buffer(answer);
-  if (answer.statusCode !== 200) throw new Failure(`the Worker said ${answer.statusCode} ${body.subarray(0, 300)}`);
+  if (answer.statusCode !== status) throw new Failure(`the Worker said ${answer.statusCode} ${body.subarray(0, 300)}`);
   return body;
 }
 

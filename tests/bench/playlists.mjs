@@ -5,7 +5,7 @@ import { gunzipSync } from "node:zlib";
 import { Failure } from "../tools/project.mjs";
 import { median, ratio, round, say, table, takeTurns } from "./figures.mjs";
 import { bodyOf } from "./load.mjs";
-import { COURSE, Signer, always, course, headers, mediaPlaylist } from "./requests.mjs";
+import { COURSE, always, headers, mediaPlaylist, signed } from "./requests.mjs";
 import { gate, rival } from "./runtime.mjs";
 
 const SECONDS = 50;
@@ -120,11 +120,4 @@ export async function memory({ start }) {
   say(`- gzip: ${all(gzip)} (at most 24)`);
   say(`- plain, as a stream: ${all(stream)} (at most 56)`);
   say(`- plain in JavaScript, which makes one text of it: ${all(inJs)}`);
-}
-
-function signed() {
-  const signer = new Signer("K2JCJMDEHXQW5F", "rsa", { modulusLength: 2048 });
-  const expires = Math.floor(Date.now() / 1000) + 3600;
-  const variables = { TRUSTED_KEYS: JSON.stringify({ [signer.id]: signer.pem }) };
-  return { variables, query: signer.query(course(expires)) };
 }

@@ -43,6 +43,14 @@ export function course(expires) {
   return permitting(`https://${HOST}/${COURSE}/*`, expires);
 }
 
+/** The settings of a gate, and the query that opens the course to it. */
+export function signed() {
+  const signer = new Signer("K2JCJMDEHXQW5F", "rsa", { modulusLength: 2048 });
+  const expires = Math.floor(Date.now() / 1000) + 3600;
+  const variables = { TRUSTED_KEYS: JSON.stringify({ [signer.id]: signer.pem }) };
+  return { variables, query: signer.query(course(expires)) };
+}
+
 /** A media playlist as packagers write it, its segments as long as `duration` says of their numbers. */
 export function mediaPlaylist(segments, duration = () => 4) {
   const lines = [
@@ -87,9 +95,10 @@ export function headers(encodings = "br, gzip") {
   };
 }
 
-/** A request for a path and query. */
-function request(target, encodings) {
-  const lines = Object.entries(headers(encodings)).map(([name, value]) => `${name}: ${value}\r\n`);
+/** A request for a path and query; `range` is the `Range` that it asks for, if any. */
+export function request(target, encodings, range) {
+  const fields = { ...headers(encodings), ...(range && { Range: range }) };
+  const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`);
   return Buffer.from(`GET ${target} HTTP/1.1\r\n${lines.join("")}\r\n`);
 }
 
@@ -101,7 +110,7 @@ export function inTurn(count, target) {
 }
 
 /** One thing asked over and over again. */
-export function always(target, encodings) {
-  const only = request(target, encodings);
+export function always(target, encodings, range) {
+  const only = request(target, encodings, range);
   return () => only;
 }

@@ -27,7 +27,19 @@ export function written(file) {
 
 /** The gate, with what its bucket has; without `objects` that is one of 1 KB under every key. */
 export function gate(variables, objects) {
-  return { modules: built("edge/build"), variables, objects };
+  // Bare workerd has no cache, and its rivals would have none.
+  const uncached = { SEGMENT_CACHE_SECONDS: "0", PLAYLIST_CACHE_SECONDS: "0" };
+  return { modules: built("edge/build"), variables: { ...uncached, ...variables }, objects };
+}
+
+/** What does nothing but hand on what the bucket has, in Rust. */
+export function bare(objects) {
+  return { modules: built("target/bench/hello"), objects };
+}
+
+/** The same in JavaScript. */
+export function bareInJs(objects) {
+  return { modules: [written("hello.mjs")], objects };
 }
 
 /** The gate in JavaScript. */
@@ -39,9 +51,14 @@ export function rival(variables, objects) {
 export class Runtime {
   #process;
   port;
+  /** Where it can be asked about its Workers (inspector.mjs), if that was wanted. */
+  inspectorPort;
+  /** When its process was started, and when it said that it listens: `performance.now()`. */
+  spawned;
+  listened;
 
   /** Starts the Worker made of `modules`, its entry first; `folder` is for its configuration. */
-  async start(folder, { modules, variables = {}, objects = {} }) {
+  async start(folder, { modules, variables = {}, objects = {} }, inspected = false) {
     if (!existsSync("/proc/self/schedstat")) {
       throw new Failure("there is no /proc/self/schedstat, which CPU time is read from: measure on Linux");
     }
@@ -56,11 +73,14 @@ export class Runtime {
 
     // What the Worker writes to its log is written, and read by nobody.
     const stdio = ["ignore", "ignore", "pipe", "pipe"];
-    const child = spawn(workerd.default, ["serve", "--control-fd=3", join(folder, "config.capnp")], { stdio });
+    this.spawned = performance.now();
+    const options = ["--control-fd=3", ...(inspected ? ["--inspector-addr=127.0.0.1:0"] : [])];
+    const child = spawn(workerd.default, ["serve", ...options, join(folder, "config.capnp")], { stdio });
     let said = "";
     child.stderr.on("data", (text) => (said = (said + text).slice(-2000)));
     this.#process = child;
-    this.port = await listening(child.stdio[3]);
+    await this.#listening(child.stdio[3]);
+    this.listened = performance.now();
     if (!this.port) {
       throw new Failure(`workerd ended before it listened: ${said.trim().replaceAll("\n", " | ")}`);
     }
@@ -78,43 +98,64 @@ export class Runtime {
 
   /** The CPU time that a request takes it, in microseconds, where `count` are asked as `next` says (see `ask`). */
   async cpuOf(count, next, status) {
+    return (await this.costOf(count, next, status)).cpu;
+  }
+
+  /** The same, and how many requests it answers in a second, as fast as one asks. */
+  async costOf(count, next, status) {
     // While others had their turns its caches went cold, the more the more of them there were.
     await ask(this.port, Math.ceil(count / 4), next, status);
-    let before;
-    await ask(this.port, count, next, status, () => (before = this.cpu()));
-    return (this.cpu() - before) / count;
+    let cpu;
+    let began;
+    await ask(this.port, count, next, status, () => ([cpu, began] = [this.cpu(), performance.now()]));
+    const seconds = (performance.now() - began) / 1000;
+    return { cpu: (this.cpu() - cpu) / count, rate: count / seconds };
   }
 
   /**
    * How much more memory it has resident at the most while a request is answered, as `next` says, than before; in bytes.
    */
   async peakOf(next, status) {
-    const process = `/proc/${this.#process.pid}`;
-    const of = (field) => 1024 * Number(new RegExp(`^${field}:\\s*(\\d+) kB$`, "m").exec(readFileSync(`${process}/status`))[1]);
     let before;
     await ask(this.port, 1, next, status, () => {
       // The peak is from now on.
-      writeFileSync(`${process}/clear_refs`, "5");
-      before = of("VmRSS");
+      writeFileSync(`/proc/${this.#process.pid}/clear_refs`, "5");
+      before = this.resident();
     });
-    return of("VmHWM") - before;
+    return this.#memory("VmHWM") - before;
+  }
+
+  /** How much memory it has resident, in bytes. */
+  resident() {
+    return this.#memory("VmRSS");
+  }
+
+  #memory(field) {
+    const status = readFileSync(`/proc/${this.#process.pid}/status`, "utf8");
+    return 1024 * Number(new RegExp(`^${field}:\\s*(\\d+) kB$`, "m").exec(status)[1]);
+  }
+
+  /** Reads the ports that workerd chose; there are none if it ends before. */
+  async #listening(control) {
+    for await (const line of createInterface({ input: control })) {
+      const { event, socket, port } = JSON.parse(line);
+      if (event === "listen-inspector") this.inspectorPort = port;
+      if (event === "listen" && socket === "http") {
+        this.port = port;
+        return;
+      }
+    }
   }
 
   async stop() {
     if (!this.#process || this.#process.exitCode !== null || this.#process.signalCode !== null) return;
     const ended = once(this.#process, "exit");
     this.#process.kill("SIGTERM");
+    // It waits for whoever is still connected, an inspector too.
+    const patience = setTimeout(() => this.#process.kill("SIGKILL"), 2000);
     await ended;
+    clearTimeout(patience);
   }
-}
-
-/** The port that workerd chose; nothing if it ends before. */
-async function listening(control) {
-  for await (const line of createInterface({ input: control })) {
-    const message = JSON.parse(line);
-    if (message.event === "listen" && message.socket === "http") return message.port;
-  }
-  return undefined;
 }
 
 async function configuration(modules, variables, keys) {

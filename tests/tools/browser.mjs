@@ -55,9 +55,10 @@ export async function watch({ page, player = "hls.js", rate = 2, longest = Infin
 
 /**
  * The same in a browser that may show other pages as well, for any page that tells in `reelgate` what its player does.
- * Of a `live` stream, which has no end, it waits until the player has asked for more of it.
+ * Of a `live` stream, which has no end, it waits until the player has asked for more of it. Where there are times to
+ * `seek`, it goes to one after the other, and plays on from there for a second.
  */
-export async function watchIn(browser, { page: address, rate, longest = Infinity, live = false }) {
+export async function watchIn(browser, { page: address, rate, longest = Infinity, live = false, seek }) {
   const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
   try {
     const { origin, hash } = new URL(address);
@@ -65,7 +66,12 @@ export async function watchIn(browser, { page: address, rate, longest = Infinity
     const complaints = complaintsOf(page);
     await page.goto(address);
 
-    const stuck = await (live ? playOn(page, requests) : playThrough(page, { rate, longest }));
+    const jumps = [];
+    const stuck = await (seek
+      ? playFrom(page, seek, jumps)
+      : live
+        ? playOn(page, requests)
+        : playThrough(page, { rate, longest }));
     const { problem, errors, ...seen } = await look(page);
     // The buttons make the page ask for what it must not get: those requests and their refusals are no part of playing.
     const playing = { requests: [...requests], complaints: [...complaints] };
@@ -74,7 +80,8 @@ export async function watchIn(browser, { page: address, rate, longest = Infinity
     const report = {
       browser: `Chromium ${browser.version()}`,
       ...seen,
-      stretches: live ? [] : stretches(seen.duration, longest),
+      ...(seek && { jumps }),
+      stretches: live || seek ? [] : stretches(seen.duration, longest),
       errors: errors.filter((error) => !isSlowMachine(error)),
       slowMachine: errors.filter(isSlowMachine),
       ...(problem && { problem }),
@@ -82,7 +89,7 @@ export async function watchIn(browser, { page: address, rate, longest = Infinity
       ...playing,
       attempts,
     };
-    return { ...report, problems: [...(stuck ? [stuck] : []), ...problems(report, live)] };
+    return { ...report, problems: [...(stuck ? [stuck] : []), ...problems(report, live || seek)] };
   } finally {
     await page.close();
   }
@@ -96,10 +103,10 @@ export function stretches(duration, longest) {
   return [0, (duration - each) / 2, duration - each].map((from) => [from, from + each]);
 }
 
-function problems({ ended, played, stretches, errors, requests, complaints }, live) {
+function problems({ ended, played, stretches, errors, requests, complaints }, endless) {
   const wanted = stretches.reduce((sum, [from, to]) => sum + to - from, 0);
   return [
-    ended || live ? [] : "it did not come to the end",
+    ended || endless ? [] : "it did not come to the end",
     played < wanted - TOLERANCE_SECONDS ? `${played} s of ${wanted.toFixed(2)} s were played` : [],
     errors.map(({ type, details, status }) => `player: ${type}, ${details}${status ? ` (${status})` : ""}`),
     requests.filter(({ status }) => status >= 400).map(({ url, status }) => `${status} for ${url}`),
@@ -208,6 +215,43 @@ async function playThrough(page, { rate, longest }) {
     if (state.stuck) return `it stood still for ${PATIENCE_SECONDS} s at ${state.time} s`;
   }
   return undefined;
+}
+
+/** Goes to each of some times, notes which picture is there and which a second later, and says where it got stuck. */
+async function playFrom(page, times, jumps) {
+  const ready = await until(
+    page,
+    ({ time, errors }) => time > 0 || errors.some(({ fatal }) => fatal),
+  );
+  if (ready.stuck) return `nothing to play within ${PATIENCE_SECONDS} s`;
+  for (const time of times) {
+    const jump = page.evaluate(goTo, time);
+    const late = page.waitForTimeout(PATIENCE_SECONDS * 1000);
+    const seen = await Promise.race([jump, late]);
+    if (!seen) return `it did not get to ${time} s within ${PATIENCE_SECONDS} s`;
+    jumps.push(seen);
+  }
+  return undefined;
+}
+
+/** In the page. */
+async function goTo(time) {
+  const video = document.querySelector("video");
+  const { number } = globalThis.reelgate;
+  const shown = async (from) => {
+    let at;
+    do at = await new Promise((done) => video.requestVideoFrameCallback((_, { mediaTime }) => done(mediaTime)));
+    while (Math.abs(at - from) > 0.5);
+  };
+  video.pause();
+  const seeked = new Promise((done) => video.addEventListener("seeked", done, { once: true }));
+  video.currentTime = time;
+  await Promise.all([seeked, shown(time)]);
+  const before = { time: video.currentTime, number: number() };
+  await video.play();
+  while (video.currentTime < time + 1) await shown(time + 1);
+  video.pause();
+  return { before, after: { time: video.currentTime, number: number() } };
 }
 
 /** Looks until `isDone`, or until nothing has moved for too long. */

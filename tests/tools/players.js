@@ -1,15 +1,16 @@
 // Plays the URL in the fragment with the player that `?player=` names, as its own documentation says to.
 //
 // With `&cmcd` the player tells the server what it does (CTA-5004), in a parameter of every request: to add it some
-// write the whole query anew.
+// write the whole query anew. With `&seek` they keep little in advance, so that something is left to be gone to.
 
 const video = document.querySelector("video");
 const address = location.hash.slice(1);
 const wanted = new URLSearchParams(location.search);
 const cmcd = wanted.has("cmcd");
+const seek = wanted.has("seek");
 
 // What browser.mjs reads.
-const seen = { player: "none", levels: [], errors: [] };
+const seen = { player: "none", levels: [], errors: [], number };
 globalThis.reelgate = seen;
 
 const PLAYERS = {
@@ -21,13 +22,18 @@ const PLAYERS = {
 };
 PLAYERS[wanted.get("player")]().catch((error) => failed({ type: "exception", details: error.message }));
 
+/** hls.js would have all of so small a clip before anybody could go anywhere. */
+const BRIEF = { maxBufferLength: 4, maxMaxBufferLength: 4 };
+
 async function playWithHls(name) {
   const { default: Hls } = await import(`./${name}.mjs`);
   seen.player = `hls.js ${Hls.version}`;
-  const hls = new Hls({ enableWorker: false, ...(cmcd && { cmcd: {} }) });
+  const hls = new Hls({ enableWorker: false, ...(cmcd && { cmcd: {} }), ...(seek && BRIEF) });
   hls.on(Hls.Events.ERROR, (_, { type, details, fatal, response, error }) => {
     // At a multiple of the speed, among other players, it may have to wait. Whoever waits for ever never ends.
     if (!fatal && ["bufferStalledError", "bufferNudgeOnStall"].includes(details)) return;
+    // What it is no longer interested in, after a seek.
+    if (!fatal && seek && details === "aborted") return;
     failed({ type, details, fatal, status: response?.code, message: error?.message });
   });
   hls.on(Hls.Events.MANIFEST_PARSED, start);
@@ -68,6 +74,8 @@ async function playNatively() {
   video.addEventListener("error", () => {
     failed({ type: "error", details: `${video.error.code} ${video.error.message}`, fatal: true });
   });
+  // Pictures from elsewhere are to be looked at.
+  if (seek) video.crossOrigin = "anonymous";
   video.src = address;
   start();
 }
@@ -79,6 +87,17 @@ function start() {
 
 function failed(error) {
   seen.errors.push({ fatal: true, ...error });
+}
+
+/** Which picture is shown, by the twelve bars across its top, the lowest bit first. */
+function number() {
+  const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
+  const context = canvas.getContext("2d");
+  context.drawImage(video, 0, 0);
+  const bars = Array.from({ length: 12 }, (_, index) =>
+    context.getImageData(((index + 0.5) / 12) * canvas.width, canvas.height / 20, 1, 1),
+  );
+  return bars.reduceRight((sum, { data: [red] }) => sum * 2 + (red > 127), 0);
 }
 
 function script(src) {

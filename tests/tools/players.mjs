@@ -4,7 +4,7 @@
 //! `node tests/tools/players.mjs '[{"player": "shaka", "url": "…", "cmcd": true}, …]'`
 //!
 //! Players are `hls.js`, `hls.js-1.5`, `shaka`, `video.js` and `native`, Chromium's own. An asked-for `live` stream has
-//! no end; it is played until it was asked for anew.
+//! no end; it is played until it was asked for anew. Where `seek` has times, one after the other is gone to instead.
 
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -37,11 +37,11 @@ async function main() {
     const seen = Array(wanted.length);
     const queue = wanted.entries();
     const viewers = Array.from({ length: AT_ONCE }, async () => {
-      for (const [index, { player, url, cmcd, live }] of queue) {
+      for (const [index, { player, url, cmcd, live, seek }] of queue) {
         const page = new URL(address);
-        page.search = new URLSearchParams({ player, ...(cmcd && { cmcd }) });
+        page.search = new URLSearchParams({ player, ...(cmcd && { cmcd }), ...(seek && { seek }) });
         page.hash = url;
-        seen[index] = await watchIn(browser, { page: page.href, rate: RATE, live });
+        seen[index] = await watchIn(browser, { page: page.href, rate: RATE, live, seek });
       }
     });
     await Promise.all(viewers);

@@ -8,8 +8,11 @@
 //! was sent, and in `request.cf.clientAcceptEncoding` what was, empty for nothing; text is compressed on its way out,
 //! or decompressed, as the client wants it. To one that sent no `Accept-Encoding` everything goes as the Worker made it.
 //! A client's own `Host`, `CF-Connecting-IP` and `X-Forwarded-Proto` decide the URL and the address that the Worker sees.
+//!
+//! One variable is not for the Worker: all that it asks the network for goes to the server OUTBOUND, whatever host it is for.
 
 import { readFile, readdir } from "node:fs/promises";
+import { request as send } from "node:http";
 import { extname, join } from "node:path";
 
 import { Log, LogLevel, Miniflare, convertV4MiniflareOptions } from "miniflare";
@@ -43,10 +46,12 @@ async function main() {
     await closed;
   } finally {
     await miniflare.dispose();
+    // Else it would be waited for after a failure.
+    process.stdin.destroy();
   }
 }
 
-async function start(vars, compatibility, modules) {
+async function start({ OUTBOUND, ...vars }, compatibility, modules) {
   class ToStderr extends Log {
     log(message) {
       process.stderr.write(`${message}\n`);
@@ -67,10 +72,24 @@ async function start(vars, compatibility, modules) {
           ...compatibility,
           r2Buckets: [BUCKET],
           bindings: vars,
+          ...(OUTBOUND && { outboundService: { node: to(OUTBOUND) } }),
         },
       ],
     }),
   );
+}
+
+/** Passes requests on to a server, which learns from `Host` whom they are for: there is no name that is resolved. */
+function to(server) {
+  return (request, response) => {
+    const { method, url, headers } = request;
+    const asked = send(new URL(server), { method, path: url, headers }, (answer) => {
+      response.writeHead(answer.statusCode, answer.rawHeaders);
+      answer.pipe(response);
+    });
+    asked.on("error", () => response.destroy());
+    request.pipe(asked);
+  };
 }
 
 /** All that was built, its entry first: miniflare's own search for imports misses the wasm. */

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use edge::ObjectKey;
-use edge::policy::LONGEST_URL;
+use edge::link::LONGEST_URL;
 use edge::policy::{self, Cidr, Dialect, LAST_SECOND, Location, Policy, Resource};
 use edge::signed_url::Hash;
 use http::Uri;

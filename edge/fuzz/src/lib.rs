@@ -70,8 +70,11 @@ pub fn url(data: &[u8]) {
 /// All that there is to see of a signed URL, as text.
 fn read(uri: &Uri, cookies: Option<&str>, dialect: &Dialect) -> Result<String, String> {
     match SignedUrl::parse(uri, cookies, dialect) {
-        Ok(url) => Ok(format!("{url:?} {}", in_the_log(url.signer()))),
-        Err(error) => Err(in_the_log(format!("{} {}", error.reason, error.signer.unwrap_or_default()))),
+        Ok(url) => Ok(format!("{url:?} {}", in_the_log(url.signer().to_string()))),
+        Err(error) => {
+            let signer = error.signer.map(|signer| signer.to_string()).unwrap_or_default();
+            Err(in_the_log(format!("{} {signer}", error.reason)))
+        }
     }
 }
 
@@ -283,7 +286,7 @@ pub fn ticket(data: &[u8]) {
     );
     let again = format!("https://v.example{}?{query}", uri.path()).parse().expect("a URL");
     assert_eq!(Tickets::in_query(&again), Some(Ok(ticket.clone())));
-    in_the_log(ticket.signer());
+    in_the_log(ticket.signer().to_string());
     let Ok(key) = ObjectKey::parse(uri.path()) else { return };
     for address in [None, "192.0.2.7".parse().ok(), "2001:db8::7".parse().ok()] {
         let visitor = Visitor { now: 0, address };

@@ -11,28 +11,74 @@ use super::steps::Parts;
 extern "C" {
     pub(super) fn head(request: &web_sys::Request, names: &Array) -> String;
 
-    #[wasm_bindgen(catch, js_name = getPart)]
-    pub(super) fn get_part(
+    pub(super) fn header(request: &web_sys::Request, name: &str) -> Option<String>;
+
+    #[wasm_bindgen(catch, js_name = getFromR2)]
+    pub(super) fn get_from_r2(
         bucket: &Bucket,
         key: &str,
+        seconds: f64,
+        unless: Option<&str>,
         offset: Option<f64>,
         length: Option<f64>,
         suffix: Option<f64>,
     ) -> Result<Promise, JsValue>;
 
-    pub(super) fn describe(object: &R2Object) -> String;
+    #[wasm_bindgen(catch, js_name = headFromR2)]
+    pub(super) fn head_from_r2(bucket: &Bucket, key: &str, seconds: f64) -> Result<Promise, JsValue>;
 
-    pub(super) fn header(request: &web_sys::Request, name: &str) -> Option<String>;
+    #[wasm_bindgen(js_name = describeR2)]
+    pub(super) fn describe_r2(object: &Source) -> String;
+
+    pub(super) fn ask(url: &str, method: &str, headers: &str, seconds: f64) -> Promise;
+
+    #[wasm_bindgen(js_name = describeAnswer)]
+    pub(super) fn describe_answer(answer: &Source) -> String;
+
+    #[wasm_bindgen(js_name = errorCode)]
+    pub(super) fn error_code(answer: &Source, seconds: f64) -> Promise;
+
+    pub(super) fn find(url: &str, range: Option<&str>) -> Promise;
+
+    #[wasm_bindgen(js_name = describeKept)]
+    pub(super) fn describe_kept(kept: &Source) -> String;
 
     #[wasm_bindgen(catch)]
-    pub(super) fn reader(object: &R2Object) -> Result<Reader, JsValue>;
+    pub(super) fn keep(
+        context: &Context,
+        url: &str,
+        said: &str,
+        size: f64,
+        seconds: f64,
+        source: &Source,
+    ) -> Result<Source, JsValue>;
+
+    pub(super) fn within(seconds: f64, promise: &Promise) -> Promise;
+
+    pub(super) fn pause(milliseconds: f64) -> Promise;
+
+    pub(super) fn cancel(source: &Source);
+
+    #[wasm_bindgen(js_name = cancelReading)]
+    pub(super) fn cancel_reading(reader: &Reader);
+
+    #[wasm_bindgen(catch, js_name = writePoint)]
+    pub(super) fn write_point(
+        dataset: &Dataset,
+        index: &str,
+        blobs: &str,
+        doubles: &[f64],
+    ) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(catch)]
+    pub(super) fn reader(source: &Source) -> Result<Reader, JsValue>;
 
     pub(super) fn read(reader: &Reader) -> Promise;
 
     pub(super) fn bytes(buffer: &JsValue) -> Vec<u8>;
 
-    #[wasm_bindgen(catch)]
-    pub(super) fn keep(number: u32, lines: &str) -> Result<(), JsValue>;
+    #[wasm_bindgen(catch, js_name = keepHeaders)]
+    pub(super) fn keep_headers(number: u32, lines: &str) -> Result<(), JsValue>;
 
     #[wasm_bindgen(catch)]
     pub(super) fn respond(
@@ -40,7 +86,7 @@ extern "C" {
         kept: u32,
         own: &str,
         is_encoded: bool,
-        object: Option<&R2Object>,
+        source: Option<&Source>,
     ) -> Result<Response, JsValue>;
 
     #[wasm_bindgen(catch, js_name = respondWith)]
@@ -64,31 +110,35 @@ extern "C" {
 
 #[wasm_bindgen]
 extern "C" {
-    /// A Worker's bindings, of which the gate has one.
+    /// A Worker's bindings.
     pub(super) type Bindings;
 
     #[wasm_bindgen(method, getter, js_name = MEDIA)]
     pub(super) fn media(this: &Bindings) -> Option<Bucket>;
 
+    #[wasm_bindgen(method, getter, js_name = ANALYTICS)]
+    pub(super) fn analytics(this: &Bindings) -> Option<Dataset>;
+
+    /// A dataset of Workers Analytics Engine.
+    pub(super) type Dataset;
+
+    /// What outlives a request's answer.
+    #[derive(Clone, Debug)]
+    pub type Context;
+
     /// An R2 bucket.
     #[derive(Debug)]
     pub(super) type Bucket;
 
-    #[wasm_bindgen(method, catch)]
-    pub(super) fn get(this: &Bucket, key: &str) -> Result<Promise, JsValue>;
-
-    #[wasm_bindgen(method, catch)]
-    pub(super) fn head(this: &Bucket, key: &str) -> Result<Promise, JsValue>;
-
-    /// An object in it, with or without its body.
+    /// Something with a body, or without: an object of R2's, or a response.
     #[derive(Debug)]
-    pub(super) type R2Object;
-
-    #[wasm_bindgen(method, getter)]
-    pub(super) fn size(this: &R2Object) -> f64;
+    pub(super) type Source;
 
     #[wasm_bindgen(method, catch, js_name = arrayBuffer)]
-    pub(super) fn array_buffer(this: &R2Object) -> Result<Promise, JsValue>;
+    pub(super) fn array_buffer(this: &Source) -> Result<Promise, JsValue>;
+
+    #[wasm_bindgen(method, getter)]
+    pub(super) fn body(this: &Source) -> Option<worker::js_sys::Object>;
 
     /// What an object's bytes are read by, chunk by chunk.
     #[derive(Debug)]

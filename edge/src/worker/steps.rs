@@ -9,7 +9,7 @@ use std::future::{Future, poll_fn};
 use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{self, Poll, Waker};
 
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsError, JsValue};
@@ -17,8 +17,11 @@ use web_sys::{Request, Response};
 use worker::js_sys::Promise;
 use worker::{Env, console_error};
 
-use super::{Body, R2, answer, runtime};
+use super::body::Body;
+use super::runtime::Context;
+use super::{answer, runtime};
 use crate::document::{Broken, Document};
+use crate::origin::Origin;
 
 /// A request under way.
 #[wasm_bindgen]
@@ -38,8 +41,8 @@ impl Visit {
     /// Begins nothing yet.
     #[wasm_bindgen(constructor)]
     #[must_use]
-    pub fn new(request: Request, env: Env) -> Self {
-        Self { answer: Box::pin(answer(request, env)), response: None }
+    pub fn new(request: Request, env: Env, context: Context) -> Self {
+        Self { answer: Box::pin(answer(request, env, context)), response: None }
     }
 
     /// Goes on as far as can be gone with the outcome of what was waited for, if anything was. Returns the next
@@ -81,7 +84,7 @@ impl fmt::Debug for Parts {
 }
 
 impl Parts {
-    pub(super) fn new(mut document: Document<Body>, origin: R2) -> Self {
+    pub(super) fn new(mut document: Document<Body>, origin: impl Origin<Body = Body> + 'static) -> Self {
         let made: Made = Rc::new(Cell::new(Ok(None)));
         let latest = Rc::clone(&made);
         let making = Box::pin(async move {
@@ -125,7 +128,7 @@ thread_local! {
 
 fn go_on<T>(what: Pin<&mut dyn Future<Output = T>>, outcome: JsValue, failed: bool) -> Poll<T> {
     OUTCOME.set(if failed { Err(outcome) } else { Ok(outcome) });
-    what.poll(&mut Context::from_waker(Waker::noop()))
+    what.poll(&mut task::Context::from_waker(Waker::noop()))
 }
 
 /// What a promise comes to. Nothing in here can wait for anything else.

@@ -3,16 +3,41 @@
 //! Chunks go in and chunks come out, and what is held in between is a line at most, so that a playlist of any length
 //! takes the same memory. Where the links are is the documents' own matter: `playlist`, `webvtt` and `json` know.
 //! Every other byte leaves as it came.
+//!
+//! ```text
+//! chunks ─▶ Rewriter ─▶ text, authority, text … ─▶ as it is, or Gzip ─▶ parts
+//!              └ Playlist, Cues or json say where a link is, Place whose it is
+//! ```
+//!
+//! A crate of its own because all of this walks over every byte: the Worker has it compiled for speed, and the rest of
+//! the edge for size. Nothing in it can panic on what a bucket holds, as in the edge.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 use std::mem;
 
 use memchr::memchr;
 
-use crate::gzip::Gzip;
-use crate::json;
-use crate::link::{Joint, Place};
-use crate::playlist::{Playlist, plain_line};
-use crate::webvtt::Cues;
+use gzip::Gzip;
+use link::{Joint, Place};
+use playlist::{Playlist, plain_line};
+use webvtt::Cues;
+
+pub mod gzip;
+mod json;
+pub mod link;
+mod playlist;
+mod webvtt;
 
 /// The longest line that is read, in bytes; RFC 8216bis knows no limit, and no real playlist comes near this one.
 pub const LONGEST_LINE: usize = 64 * 1024;
@@ -48,7 +73,7 @@ impl Kind {
 }
 
 /// How what goes out is encoded.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Encoding {
     /// Not at all.
     Identity,

@@ -9,6 +9,11 @@ use std::sync::Arc;
 use http::Uri;
 use percent_encoding::percent_decode;
 
+/// The longest URL that is read, in bytes, as with CloudFront ([quotas]).
+///
+/// [quotas]: https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/cloudfront-limits.html#limits-general
+pub const LONGEST_URL: usize = 8_192;
+
 /// A document's place on the web, from which its links lead somewhere, and the authority that they are given.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -182,7 +187,7 @@ impl Scheme {
 
 /// A host as hosts are compared: in lower case, percent-decoded, without a final dot, the default port left
 /// out, user info ignored. One that is not ASCII, or that could be read in two ways, is none.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Host {
     name: Vec<u8>,
     port: Option<u16>,

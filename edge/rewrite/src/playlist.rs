@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 
 use percent_encoding::percent_decode_str;
 
-use crate::link::{Joint, Place, Target};
-use crate::policy::LONGEST_URL;
-use crate::rewrite::{LONGEST_LINE, TooLong};
+use crate::link::{Joint, LONGEST_URL, Place, Target};
+
+use crate::{LONGEST_LINE, TooLong};
 
 /// The attributes that hold a URI, by tag. All are of RFC 8216bis §4.4 but `EXT-X-IMAGE-STREAM-INF`, which
 /// Roku and Shaka read.
@@ -404,7 +404,7 @@ fn past_comma(list: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rewrite::{Encoding, Kind, Rewriter};
+    use crate::{Encoding, Kind, Rewriter};
 
     fn sign_with(uri: &str, authority: &str, playlist: &[u8]) -> Result<Vec<u8>, TooLong> {
         let place = Place::at(&uri.parse().unwrap(), &[].into(), authority);
