@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use edge::Visitor;
 use http::{Method, Response};
 use serde_json::{Value, json};
-use tests::{Gate, Keys, Native, ORIGIN_ASKED, OverS3, S3, Worker, filled, keys, now, trusting};
+use tests::{Gate, Keys, Native, ORIGIN_ASKED, OverS3, S3, Worker, filled, header, keys, now, trusting};
 
 const PLAYLIST: &str = "#EXTM3U\n#EXTINF:6,\n1.m4s\n#EXT-X-ENDLIST\n";
 const WORDS: &str = "WEBVTT\n\n00:00.000 --> 00:05.000\nLook at this!\n";
@@ -50,10 +50,6 @@ impl Counting for OverS3 {
         self.s3.forget();
         times
     }
-}
-
-fn header<'a>(answer: &'a Response<Vec<u8>>, name: &str) -> &'a str {
-    answer.headers().get(name).map_or("", |value| value.to_str().unwrap())
 }
 
 /// All that an answer says, but for when it was given and what it took.

@@ -19,7 +19,7 @@ use http::{Method, Response};
 use httpdate::{fmt_http_date, parse_http_date};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::{Gate, Native, OverS3, S3, Worker, agent, filled, send, tool, trusting};
+use tests::{Gate, Native, OverS3, S3, Worker, agent, filled, header, send, tool, trusting};
 
 /// Requests, what is sent along, and what is answered: the status, headers, and the body. Whoever asks is let in by a
 /// signature in the query, unless they are `unsigned`.
@@ -315,10 +315,6 @@ fn settings(is_caching: bool) -> Value {
         settings[name] = if is_caching { "3600" } else { "0" }.into();
     }
     settings
-}
-
-fn header<'a, B>(answer: &'a Response<B>, name: &str) -> &'a str {
-    answer.headers().get(name).map_or("", |value| value.to_str().unwrap())
 }
 
 /// Whoever is asked, and what they said of each path when asked for it plainly.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::{Method, Response, StatusCode};
 use serde_json::json;
-use tests::{Gate, Worker, gates, trusting};
+use tests::{Gate, Worker, gates, header, trusting};
 
 const PLAYLIST: &str = "#EXTM3U\r\n\
     #EXT-X-VERSION:7\r\n\
@@ -35,10 +35,6 @@ static GATES: LazyLock<[Box<dyn Gate>; 2]> = LazyLock::new(|| {
 
 fn ask(gate: &dyn Gate, method: Method, path: &str, headers: &[(&str, &str)]) -> Response<Vec<u8>> {
     gate.ask(method, &format!("{path}?{}", gate.open("/assets/a/*")), headers)
-}
-
-fn header<'a>(response: &'a Response<Vec<u8>>, name: &str) -> &'a str {
-    response.headers().get(name).map_or("", |value| value.to_str().unwrap())
 }
 
 #[test]

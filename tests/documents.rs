@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use http::{Method, Response, StatusCode};
 use serde_json::json;
-use tests::{Gate, Native, Worker, gates, trusting};
+use tests::{Gate, Native, Worker, gates, header, trusting};
 
 const PLAYLIST: &str = "#EXTM3U\n#EXTINF:6.0,\n00001.m4s\n#EXTINF:6.0,\n00002.m4s\n#EXT-X-ENDLIST\n";
 
@@ -63,10 +63,6 @@ fn ask(gate: &dyn Gate, name: &str, query: &str, headers: &[(&str, &str)]) -> Re
 }
 
 const GZIP: [(&str, &str); 1] = [("Accept-Encoding", "gzip")];
-
-fn header<'a>(response: &'a Response<Vec<u8>>, name: &str) -> &'a str {
-    response.headers().get(name).map_or("", |value| value.to_str().unwrap())
-}
 
 /// By flate2, which checks the sum and the length.
 fn unpacked(gzipped: &[u8]) -> Vec<u8> {

@@ -584,7 +584,8 @@ impl S3 {
 
 /// The built Worker, before an S3 server of its own.
 pub struct OverS3 {
-    worker: Worker,
+    /// The gate itself.
+    pub worker: Worker,
     /// What it is before.
     pub s3: S3,
 }
@@ -605,17 +606,6 @@ impl OverS3 {
         let worker = Worker::with(tempfile::tempdir().unwrap().path(), &all);
         Self { worker, s3 }
     }
-
-    /// Asks for what may be broken off: whether it was not, comes with what there was of it.
-    #[must_use]
-    pub fn attempt(
-        &self,
-        method: Method,
-        target: &str,
-        headers: &[(&str, &str)],
-    ) -> (Response<Vec<u8>>, bool) {
-        self.worker.attempt(method, target, headers)
-    }
 }
 
 impl Gate for OverS3 {
@@ -630,6 +620,12 @@ impl Gate for OverS3 {
     fn log(&self, answer: &Response<Vec<u8>>, text: &str) -> String {
         self.worker.log(answer, text)
     }
+}
+
+/// What an answer says in a header; nothing where it has none.
+#[must_use]
+pub fn header<'a, B>(answer: &'a Response<B>, name: &str) -> &'a str {
+    answer.headers().get(name).map_or("", |value| value.to_str().unwrap())
 }
 
 /// What was remarked in the lines of a log, a line each.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use http::{Method, Response};
 use serde_json::{Value, json};
-use tests::{Gate, ORIGIN_ASKED, OverS3, S3, Worker, filled, trusting};
+use tests::{Gate, ORIGIN_ASKED, OverS3, S3, Worker, filled, header, trusting};
 
 /// The words of whoever fails, which are for nobody: those of `tests/tools/s3.py`.
 const WORDS: &str = "the origin's own words";
@@ -61,10 +61,6 @@ fn patient() -> Value {
     settings["ORIGIN_SECONDS"] = "2".into();
     settings["PLAYLIST_CACHE_SECONDS"] = "60".into();
     settings
-}
-
-fn header<'a>(answer: &'a Response<Vec<u8>>, name: &str) -> &'a str {
-    answer.headers().get(name).map_or("", |value| value.to_str().unwrap())
 }
 
 #[test]
@@ -179,7 +175,8 @@ fn what_breaks_off_is_never_taken_for_the_whole() {
                 let begun = Instant::now();
                 while asked() < 2 {
                     assert!(begun.elapsed() < Duration::from_secs(5), "{key} was kept");
-                    let (answer, is_whole) = gate.attempt(Method::GET, &format!("/{key}?{query}"), &[]);
+                    let (answer, is_whole) =
+                        gate.worker.attempt(Method::GET, &format!("/{key}?{query}"), &[]);
                     assert_is_ours(key, &answer);
                     match answer.status().as_u16() {
                         200 => assert!(!is_whole, "{key}: {} bytes, and no more", answer.body().len()),
@@ -192,7 +189,8 @@ fn what_breaks_off_is_never_taken_for_the_whole() {
                 }
                 if key.ends_with("m4s") {
                     let range = [("Range", "bytes=100000-299999")];
-                    let (answer, is_whole) = gate.attempt(Method::GET, &format!("/{key}?{query}"), &range);
+                    let (answer, is_whole) =
+                        gate.worker.attempt(Method::GET, &format!("/{key}?{query}"), &range);
                     // A range that claims to be longer than it is, is another one.
                     let expected = if key.contains("short") { (502, true) } else { (206, false) };
                     assert_eq!((answer.status().as_u16(), is_whole), expected, "{key}");

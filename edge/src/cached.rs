@@ -83,8 +83,8 @@ impl<O: Origin, C: Cache<Body = O::Body>> Cached<O, C> {
     }
 
     /// What is kept and good. The cache may go by another clock than ours, or by none.
-    async fn kept(&self, grant: &Grant, range: Option<ByteRange>) -> Option<Object<O::Body>> {
-        if !self.lifetimes.keeps(Class::of(grant.key())) {
+    async fn kept(&self, class: Class, grant: &Grant, range: Option<ByteRange>) -> Option<Object<O::Body>> {
+        if !self.lifetimes.keeps(class) {
             return None;
         }
         let kept = self.cache.get(grant, range).await;
@@ -101,11 +101,12 @@ impl<O: Origin, C: Cache<Body = O::Body>> Origin for Cached<O, C> {
     type Body = O::Body;
 
     async fn get(&self, grant: &Grant, wanted: &Wanted<'_>) -> Result<Object<O::Body>, Miss> {
-        if let Some(object) = self.kept(grant, wanted.range).await {
+        let class = Class::of(grant.key());
+        if let Some(object) = self.kept(class, grant, wanted.range).await {
             return Ok(object);
         }
         let mut object = self.origin.get(grant, wanted).await?;
-        let seconds = self.lifetimes.seconds(Class::of(grant.key()), &object.metadata);
+        let seconds = self.lifetimes.seconds(class, &object.metadata);
         if object.part.is_none() && seconds > 0 {
             let term = Term { since: self.now, until: self.now.saturating_add(seconds) };
             self.cache.keep(grant, &mut object, term);
@@ -114,7 +115,7 @@ impl<O: Origin, C: Cache<Body = O::Body>> Origin for Cached<O, C> {
     }
 
     async fn head(&self, grant: &Grant) -> Result<Metadata, Miss> {
-        match self.kept(grant, None).await {
+        match self.kept(Class::of(grant.key()), grant, None).await {
             Some(object) => Ok(object.metadata),
             None => self.origin.head(grant).await,
         }

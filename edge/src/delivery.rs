@@ -79,16 +79,17 @@ async fn object<O: Origin>(
         (Err(Miss::Range(metadata)), Some(range)) if !range.is_of(&metadata) => whole().await,
         (found, _) => found,
     };
-    match found {
-        Ok(object) => conditionally(request, grant, object.map(Content::Stream)),
-        // Conditions come before ranges. And a store that is mistaken must not have a viewer keep another version.
-        Err(Miss::Range(ref metadata) | Miss::Unchanged(ref metadata))
-            if verdict(request, metadata) != Verdict::Proceed =>
-        {
-            unwanted(verdict(request, metadata), grant, Metadata::clone(metadata))
-        }
-        Err(miss) => Err(miss.into()),
+    let miss = match found {
+        Ok(object) => return conditionally(request, grant, object.map(Content::Stream)),
+        Err(miss) => miss,
+    };
+    // Conditions come before ranges. And a store that is mistaken must not have a viewer keep another version.
+    if let Miss::Range(metadata) | Miss::Unchanged(metadata) = &miss
+        && let Some(answer) = unwanted(request, grant, metadata)?
+    {
+        return Ok(answer);
     }
+    Err(miss.into())
 }
 
 /// An object, if a request's conditions want it. A body that is not wanted is dropped.
@@ -97,17 +98,22 @@ fn conditionally<B>(
     grant: &Grant,
     object: Object<Content<B>>,
 ) -> Result<Response<Content<B>>, Refusal> {
-    match verdict(request, &object.metadata) {
-        Verdict::Proceed => found(grant, object),
-        verdict => unwanted(verdict, grant, object.metadata),
+    match unwanted(request, grant, &object.metadata)? {
+        Some(answer) => Ok(answer),
+        None => found(grant, object),
     }
 }
 
-/// What a request's conditions do not want, or have already.
-fn unwanted<B>(verdict: Verdict, grant: &Grant, metadata: Metadata) -> Result<Response<Content<B>>, Refusal> {
-    match verdict {
+/// The answer to a request whose conditions do not want an object; none where they do.
+fn unwanted<B>(
+    request: &HeaderMap,
+    grant: &Grant,
+    metadata: &Metadata,
+) -> Result<Option<Response<Content<B>>>, Refusal> {
+    match verdict(request, metadata) {
+        Verdict::Proceed => Ok(None),
+        Verdict::NotModified => not_modified(grant, metadata.clone()).map(Some),
         Verdict::Failed => Err(Refusal::OtherVersion),
-        Verdict::NotModified | Verdict::Proceed => not_modified(grant, metadata),
     }
 }
 
@@ -131,7 +137,7 @@ async fn document<O: Origin>(
         Ok(object) => object,
         Err(Miss::Unchanged(mut metadata)) if metadata.etag == known => {
             rewritten(&mut metadata, &edition);
-            return unwanted_document(verdict(headers, &metadata), grant, *metadata);
+            return not_modified(grant, *metadata).map(marked_rewritten);
         }
         Err(miss) => return Err(miss.into()),
     };
@@ -148,9 +154,8 @@ async fn document<O: Origin>(
     }
     rewritten(&mut metadata, &edition);
     metadata.content_encoding = (encoding == Encoding::Gzip).then(|| "gzip".to_owned());
-    match verdict(headers, &metadata) {
-        Verdict::Proceed => {}
-        verdict => return unwanted_document(verdict, grant, metadata),
+    if let Some(answer) = unwanted(headers, grant, &metadata)? {
+        return Ok(marked_rewritten(answer));
     }
 
     let place = Place::at(request.uri(), own_hosts, grant.authority());
@@ -163,10 +168,9 @@ async fn document<O: Origin>(
         Some(_) => Content::Bytes(document.take()),
         None => Content::Document(document.into()),
     };
-    let mut response = found(grant, Object::whole(metadata, body))?;
+    let mut response = found(grant, Object::whole(metadata, body)).map(marked_rewritten)?;
     let headers = response.headers_mut();
     headers.remove(ACCEPT_RANGES);
-    mark_rewritten(headers);
     match length {
         Some(length) => headers.insert(CONTENT_LENGTH, HeaderValue::from(length)),
         None => headers.remove(CONTENT_LENGTH),
@@ -185,19 +189,11 @@ fn rewritten(metadata: &mut Metadata, edition: &Edition) {
     metadata.age = None;
 }
 
-fn unwanted_document<B>(
-    verdict: Verdict,
-    grant: &Grant,
-    metadata: Metadata,
-) -> Result<Response<Content<B>>, Refusal> {
-    let mut response = unwanted(verdict, grant, metadata)?;
-    mark_rewritten(response.headers_mut());
-    Ok(response)
-}
-
-fn mark_rewritten(headers: &mut HeaderMap) {
+fn marked_rewritten<B>(mut response: Response<B>) -> Response<B> {
+    let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(caching::REWRITTEN));
     headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    response
 }
 
 /// The viewer has it: what it could do without is left out ([RFC 9110 §15.4.5]).
@@ -214,6 +210,7 @@ fn not_modified<B>(grant: &Grant, metadata: Metadata) -> Result<Response<Content
 
 /// An object that goes out, or a part of it, with what there is to say of it.
 fn found<B>(grant: &Grant, object: Object<Content<B>>) -> Result<Response<Content<B>>, Refusal> {
+    let length = object.metadata.length(object.part);
     let Object { metadata, part, body } = object;
     let Metadata { size, etag, last_modified, content_type, content_encoding, cache_control, age } = metadata;
     let key = grant.key();
@@ -232,14 +229,10 @@ fn found<B>(grant: &Grant, object: Object<Content<B>>) -> Result<Response<Conten
         value.map_or(Ok(()), |value| say(name, &value))?;
     }
     age.map_or(Ok(()), |age| say(AGE, &age.to_string()))?;
-    let length = match part {
-        Some((first, last)) => {
-            say(CONTENT_RANGE, &format!("bytes {first}-{last}/{size}"))?;
-            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-            (last + 1).saturating_sub(first)
-        }
-        None => size,
-    };
+    if let Some((first, last)) = part {
+        say(CONTENT_RANGE, &format!("bytes {first}-{last}/{size}"))?;
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
     let headers = response.headers_mut();
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));

@@ -20,10 +20,7 @@ impl Class {
     /// What an object is by its name.
     #[must_use]
     pub fn of(key: &ObjectKey) -> Self {
-        match Kind::of(key.as_str()) {
-            Some(kind) => Self::Document(kind),
-            None => known(&key.extension()).map_or(Self::Other, |(class, _)| class),
-        }
+        known(&key.extension()).map_or(Self::Other, |(class, _)| class)
     }
 
     /// In one word, for logs.

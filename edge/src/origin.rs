@@ -71,6 +71,14 @@ pub struct Metadata {
     pub age: Option<u64>,
 }
 
+impl Metadata {
+    /// How long the object is, or the part of it between two offsets, in bytes.
+    #[must_use]
+    pub fn length(&self, part: Option<(u64, u64)>) -> u64 {
+        part.map_or(self.size, |(first, last)| last.saturating_add(1).saturating_sub(first))
+    }
+}
+
 /// Why there is no object.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Miss {

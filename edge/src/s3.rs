@@ -81,6 +81,7 @@ impl Bucket {
             "use `wrangler secret put S3_SECRET_ACCESS_KEY`",
         );
         let endpoint = settings.endpoint.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
+        let endpoint = endpoint.parse::<Uri>().ok().and_then(|uri| Endpoint::of(&uri));
         let virtual_hosted = match settings.style.as_deref() {
             Some("path") => false,
             Some("virtual") => true,
@@ -89,9 +90,7 @@ impl Bucket {
                 false
             }
             // AWS wants to be asked so; but its certificates know no dots.
-            None => {
-                host_of(&endpoint).is_some_and(|host| host.ends_with(".amazonaws.com")) && is_label(&name)
-            }
+            None => endpoint.as_ref().is_some_and(Endpoint::is_aws) && is_label(&name),
         };
         let whole = utf8_percent_encode(&name, ESCAPED).to_string();
         if whole != name || name.contains('/') || name.starts_with('.') {
@@ -108,18 +107,17 @@ impl Bucket {
                     .push((name, "has a line break in it, or something else that is not ASCII".to_owned()));
             }
         }
-        let endpoint = endpoint.parse::<Uri>().ok().and_then(|uri| Endpoint::of(&uri));
-        if let Some(Endpoint { host, .. }) = endpoint.as_ref().filter(|_| virtual_hosted) {
-            let is_number = host.starts_with('[') || host.split(':').next().is_some_and(is_address);
-            // The runtime writes a host in lower case, and it is signed.
-            if is_number || name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-                let problem = "is virtual, and the bucket's name cannot be part of a host; it takes path";
-                problems.push(("S3_STYLE", problem.to_owned()));
-            }
+        let is_number = endpoint.as_ref().is_some_and(|endpoint| is_address(&endpoint.host));
+        // The runtime writes a host in lower case, and it is signed.
+        let is_in_capitals = endpoint.is_some() && name.bytes().any(|byte| byte.is_ascii_uppercase());
+        if virtual_hosted && (is_number || is_in_capitals) {
+            let problem = "is virtual, and the bucket's name cannot be part of a host; it takes path";
+            problems.push(("S3_STYLE", problem.to_owned()));
         }
         match endpoint {
-            Some(Endpoint { scheme, host, path }) if problems.is_empty() => {
-                let host = if virtual_hosted { format!("{name}.{host}") } else { host };
+            Some(Endpoint { scheme, host, port, path }) if problems.is_empty() => {
+                let host =
+                    if virtual_hosted { format!("{name}.{host}{port}") } else { format!("{host}{port}") };
                 let path = if virtual_hosted { format!("{path}/") } else { format!("{path}/{name}/") };
                 Ok(Self {
                     server: format!("{scheme}://{host}"),
@@ -171,22 +169,18 @@ fn is_label(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
-/// Whether a host is a number, as all are that end in one.
+/// Whether a host is a number, as all are that end in one, or are in brackets.
 fn is_address(host: &str) -> bool {
-    host.trim_end_matches('.')
-        .rsplit('.')
-        .next()
-        .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-fn host_of(endpoint: &str) -> Option<String> {
-    Some(endpoint.parse::<Uri>().ok()?.host()?.to_ascii_lowercase())
+    let last = host.trim_end_matches('.').rsplit('.').next();
+    host.starts_with('[') || last.is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Where a bucket is, without its name.
 struct Endpoint {
     scheme: String,
     host: String,
+    /// Behind a colon, where it is not the scheme's own.
+    port: String,
     path: String,
 }
 
@@ -201,13 +195,10 @@ impl Endpoint {
             return None;
         }
         // The runtime writes a number in one way, whatever way it is written here.
-        if is_address(&host) && host.parse::<Ipv4Addr>().is_err() {
+        if is_address(&host) && !host.starts_with('[') && host.parse::<Ipv4Addr>().is_err() {
             return None;
         }
-        let host = match authority.port_u16() {
-            Some(port) if port != default => format!("{host}:{port}"),
-            _ => host,
-        };
+        let port = authority.port_u16().filter(|port| *port != default);
         // What the runtime would write otherwise than it was signed is no endpoint.
         let plain = |path: &str| {
             path.split('/').all(|part| !matches!(part, "." | ".."))
@@ -217,8 +208,13 @@ impl Endpoint {
         (uri.query().is_none() && plain(path)).then(|| Self {
             scheme: scheme.to_owned(),
             host,
+            port: port.map_or_else(String::new, |port| format!(":{port}")),
             path: path.to_owned(),
         })
+    }
+
+    fn is_aws(&self) -> bool {
+        self.host.ends_with(".amazonaws.com")
     }
 }
 

@@ -45,7 +45,13 @@ pub fn further_headers(request: &Request<()>) -> impl Iterator<Item = HeaderName
 }
 
 /// An operator's token, who is told why a request was refused.
-pub const EXPLAIN: HeaderName = HeaderName::from_static("x-reelgate-explain");
+const EXPLAIN: HeaderName = HeaderName::from_static("x-reelgate-explain");
+
+/// Whether it is an operator who asks.
+#[must_use]
+pub fn is_operators(request: &Request<()>, config: &Config) -> bool {
+    request.headers().get(EXPLAIN).is_some_and(|token| config.explains_to(token.as_bytes()))
+}
 
 /// Says whether the configuration is sound. No object is called so: an asset's path begins with `/assets/`.
 const HEALTH: &str = "/-/health";
@@ -151,8 +157,7 @@ async fn authorise(
     crypto: &impl Crypto,
 ) -> Result<(Grant, Option<Remark>), Refusal> {
     let key = ObjectKey::parse(request.uri().path())?;
-    let token = request.headers().get(EXPLAIN).map(HeaderValue::as_bytes);
-    let to_operator = token.is_some_and(|token| config.explains_to(token));
+    let to_operator = is_operators(request, config);
     let let_in = match credentials(request, config) {
         Ok(Credentials::Signature(url)) => {
             by_signature(key.clone(), &url, request, visitor, to_operator, config, crypto).await

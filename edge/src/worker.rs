@@ -20,7 +20,7 @@ use crate::delivery::Content;
 use crate::journal::{Entry, Remark, Trace};
 use crate::key_group::Visitor;
 use crate::origin::Origin;
-use crate::serve::{EXPLAIN, further_headers, malformed, request_headers, serve, signer};
+use crate::serve::{further_headers, is_operators, malformed, request_headers, serve, signer};
 use body::Body;
 use runtime::{Bindings, Context};
 use shelf::Shelf;
@@ -56,8 +56,7 @@ async fn answer(request: Request, env: Env, context: Context) -> Response {
         total_ms: whole_number(Date::now() - begun),
     };
     let config = config.ok();
-    let token = http.headers().get(EXPLAIN).map(HeaderValue::as_bytes);
-    if token.is_some_and(|token| config.is_some_and(|config| config.explains_to(token)))
+    if config.is_some_and(|config| is_operators(&http, config))
         && let Ok(timing) = trace.to_server_timing().parse()
     {
         response.headers_mut().insert(SERVER_TIMING, timing);

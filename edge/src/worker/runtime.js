@@ -39,24 +39,23 @@ export function headFromR2(bucket, key, seconds) {
 /** Asks a server, which has so many seconds until its answer begins. `lines` are headers. */
 export async function ask(url, method, lines, seconds) {
   const controller = new AbortController();
-  const timer = setTimeout(() => controller.abort(LATE), 1000 * seconds);
   const headers = new Headers();
   append(headers, lines);
+  // Neither kept nor followed by the runtime, and its bytes as they come.
+  const answer = fetch(url, {
+    method,
+    headers,
+    signal: controller.signal,
+    redirect: "manual",
+    cache: "no-store",
+    encodeResponseBody: "manual",
+  });
   try {
-    // Neither kept nor followed by the runtime, and its bytes as they come.
-    return await fetch(url, {
-      method,
-      headers,
-      signal: controller.signal,
-      redirect: "manual",
-      cache: "no-store",
-      encodeResponseBody: "manual",
-    });
+    return await within(seconds, answer);
   } catch (error) {
-    // What was thrown then is an error of the runtime's, which has the reason in words.
-    throw controller.signal.aborted ? LATE : error;
-  } finally {
-    clearTimeout(timer);
+    // Whoever comes too late need not come any more.
+    controller.abort();
+    throw error;
   }
 }
 

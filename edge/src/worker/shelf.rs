@@ -8,7 +8,7 @@ use wasm_bindgen::JsCast;
 use super::body::Body;
 use super::runtime::{self, Context, Source};
 use super::steps::outcome;
-use super::store::metadata;
+use super::store::{lines, metadata};
 use crate::cached::{Cache, Term};
 use crate::key_group::Grant;
 use crate::origin::{ByteRange, Metadata, Object};
@@ -44,14 +44,13 @@ impl Cache for Shelf {
         }
         let source: Source = kept.unchecked_into();
         let said = runtime::describe_kept(&source);
-        let mut lines = said.split('\n');
-        let (status, content_range) = (lines.next()?, lines.next()?);
-        let mut number = || lines.next()?.parse().ok();
+        let mut said = said.split('\n');
+        let (status, content_range) = (said.next()?, said.next()?);
+        let mut number = || said.next()?.parse().ok();
         let (term, size) = (Term { since: number()?, until: number()? }, number()?);
-        let metadata = Metadata { size, ..metadata(&mut lines) };
+        let metadata = Metadata { size, ..metadata(&mut said) };
         let part = range.and_then(|range| range.within(size));
-        let length = part.map_or(size, |(first, last)| last - first + 1);
-        let body = Body::new(source, length);
+        let body = Body::new(source, metadata.length(part));
         // A cache need not know of ranges; only what was asked for is any good.
         let is_right = match part {
             None => status == "200" && range.is_none(),
@@ -61,16 +60,10 @@ impl Cache for Shelf {
     }
 
     fn keep(&self, grant: &Grant, object: &mut Object<Body>, term: Term) {
-        let Metadata { size, etag, last_modified, content_type, content_encoding, cache_control, .. } =
-            &object.metadata;
-        let Term { since, until } = term;
-        let mut said = format!("{since}\n{until}\n{size}");
-        for text in [etag, last_modified, content_type, content_encoding, cache_control] {
-            said.push('\n');
-            said.push_str(text.as_deref().unwrap_or_default());
-        }
+        let (Term { since, until }, size) = (term, object.metadata.size);
+        let said = format!("{since}\n{until}\n{size}\n{}", lines(&object.metadata));
         #[expect(clippy::cast_precision_loss, reason = "what is kept is small, and for a year at most")]
-        let (size, seconds) = (*size as f64, until.saturating_sub(since) as f64);
+        let (size, seconds) = (size as f64, until.saturating_sub(since) as f64);
         let url = self.url(grant);
         object.body.reroute(|source| runtime::keep(&self.context, &url, &said, size, seconds, source).ok());
     }

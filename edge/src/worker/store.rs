@@ -160,8 +160,8 @@ impl Store {
             return Err(Trouble::Lasting(Miss::Unchanged(metadata.into())));
         }
         let part = wanted.range.and_then(|range| range.within(metadata.size));
-        let length = part.map_or(metadata.size, |(first, last)| last - first + 1);
-        Ok(Object { metadata, part, body: Body::new(source, length) })
+        let body = Body::new(source, metadata.length(part));
+        Ok(Object { metadata, part, body })
     }
 
     /// What is wrong with a range that led to `trouble`: that the object does not have it, where that is so.
@@ -287,4 +287,11 @@ pub(super) fn metadata<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Metadat
     let [etag, last_modified, content_type, content_encoding, cache_control] =
         std::array::from_fn(|_| text());
     Metadata { etag, last_modified, content_type, content_encoding, cache_control, ..Metadata::default() }
+}
+
+/// The same lines, to be read again.
+pub(super) fn lines(metadata: &Metadata) -> String {
+    let Metadata { etag, last_modified, content_type, content_encoding, cache_control, .. } = metadata;
+    let texts = [etag, last_modified, content_type, content_encoding, cache_control];
+    texts.map(|text| text.as_deref().unwrap_or_default()).join("\n")
 }
