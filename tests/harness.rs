@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -31,6 +31,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use transcoder::encoder::Encoder;
 use transcoder::keygen::Pair;
+use transcoder::plan::Options;
 use transcoder::sign::{KeyPair, Order};
 use transcoder::storage::{Access, Store};
 use transcoder::{CancellationToken, Job};
@@ -485,6 +486,8 @@ pub fn agent() -> ureq::Agent {
         .http_status_as_error(false)
         .allow_non_standard_methods(true)
         .max_redirects(0)
+        // A connection that was kept may be closed by its server at the very moment it is used again.
+        .max_idle_connections(0)
         .build()
         .into()
 }
@@ -639,12 +642,34 @@ pub fn remarks(log: &str) -> String {
 /// Has the transcoder encode an upload and publish it in a folder. Returns the key of the asset's playlist.
 #[must_use]
 pub fn publish(upload: PathBuf, asset: &str, folder: &Path) -> String {
-    let job = Job { input: upload, asset: asset.parse().unwrap(), encoder: Encoder::Ffmpeg };
+    publish_as(upload, asset, folder, Options::default())
+}
+
+/// The same, with what whoever asks can choose.
+#[must_use]
+pub fn publish_as(upload: PathBuf, asset: &str, folder: &Path, options: Options) -> String {
+    let job = Job { input: upload, asset: asset.parse().unwrap(), encoder: Encoder::Ffmpeg, options };
     let store = Store::open(folder.to_str().unwrap(), &Access::default()).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let never = CancellationToken::new();
     let encode = transcoder::encode(&job, &store, Timestamp::now(), &(), &never);
     runtime.block_on(encode).unwrap().playlist
+}
+
+/// A clip whose pictures say which they are: across the top each has its number in twelve bars, the lowest bit first.
+pub fn film(seconds: f64, size: &str, clip: &Path) {
+    let pictures = format!("testsrc2=s={size}:r=25");
+    let numbers = "color=s=12x1:r=25,format=gray,geq=lum='255*mod(floor(N/pow(2,X)),2)'";
+    let draw = "[1][0]scale2ref=iw:ih/10:flags=neighbor[bars][picture];[picture][bars]overlay";
+    let sources = ["-f", "lavfi", "-i", &pictures, "-f", "lavfi", "-i", numbers];
+    let sound = ["-f", "lavfi", "-i", "sine=r=48000", "-t", &seconds.to_string(), "-pix_fmt", "yuv420p"];
+    let encode = ["-g", "50", "-keyint_min", "50", "-sc_threshold", "0", "-preset", "ultrafast"];
+    ffmpeg(sources.into_iter().chain(sound).chain(["-filter_complex", draw]).chain(encode), clip);
+}
+
+/// Has ffmpeg make a file.
+pub fn ffmpeg<'a>(arguments: impl IntoIterator<Item = &'a str>, output: &Path) {
+    let _ = run(Command::new("ffmpeg").args(["-v", "error", "-nostdin"]).args(arguments).arg(output));
 }
 
 /// One of the programs in `tools/`, its output caught.
@@ -653,6 +678,26 @@ pub fn node(program: &str) -> Command {
     let mut command = tool("node");
     command.arg(root().join("tests/tools").join(program)).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// What the players of `players.mjs` saw of what they were asked to play. None may have met with a problem.
+#[must_use]
+pub fn watch(plays: &[Value]) -> Vec<Value> {
+    // One browser at a time is as much as two cores can decode for.
+    static BROWSER: Mutex<()> = Mutex::new(());
+    let _turn = BROWSER.lock().unwrap_or_else(PoisonError::into_inner);
+    let seen = run(node("players.mjs").arg(Value::from(plays).to_string()));
+    let seen: Vec<Value> = serde_json::from_str(&seen).unwrap();
+    for seen in &seen {
+        assert_eq!(seen["problems"], json!([]), "{seen}");
+    }
+    seen
+}
+
+/// What a player asked for.
+#[must_use]
+pub fn requests(seen: &Value) -> &Vec<Value> {
+    seen["requests"].as_array().unwrap()
 }
 
 /// A program that set-up brings, or the system has.

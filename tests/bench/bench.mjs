@@ -1,6 +1,7 @@
 //! `make bench`: what the gate costs, side by side with Workers that check nothing and with the same gate in plain
 //! JavaScript (workers/rival.mjs), in CPU time of bare workerd. Here it is what a signature costs; what playlists cost
-//! is in rewriting.mjs and playlists.mjs, what segments cost in segments.mjs, and what a cold start takes in start.mjs.
+//! is in rewriting.mjs and playlists.mjs, what segments cost in segments.mjs, what a cold start takes in start.mjs,
+//! and what the transcoder costs beside ffmpeg in encoding.mjs.
 //! `node tests/bench/bench.mjs rewriting` measures that alone.
 //!
 //! The Workers in Rust are all built alike (.ci/build-worker), with an entry that is as short as can be. `hello` is the
@@ -18,6 +19,7 @@ import { gzipSync } from "node:zlib";
 import { version as workerdVersion } from "workerd";
 
 import { Failure, report, root } from "../tools/project.mjs";
+import { encoding } from "./encoding.mjs";
 import { difference, median, ratio, round, say, table, takeTurns } from "./figures.mjs";
 import { memory, playlists } from "./playlists.mjs";
 import { Signer, always, inTurn, permitting, query, scribble } from "./requests.mjs";
@@ -39,7 +41,7 @@ const SEGMENT = "/assets/lesson/1/720p/00042.m4s";
 const POSTER = "/assets/lesson/1/poster.jpg";
 const LESSON = "https://video.example/assets/lesson/1/*";
 
-const PARTS = { signatures, rewriting, playlists, memory, segments, start: coldStart };
+const PARTS = { signatures, rewriting, playlists, memory, segments, start: coldStart, encoding };
 
 async function main(names = Object.keys(PARTS)) {
   const folder = await mkdtemp(join(tmpdir(), "reelgate-bench-"));

@@ -56,9 +56,13 @@ export async function watch({ page, player = "hls.js", rate = 2, longest = Infin
 /**
  * The same in a browser that may show other pages as well, for any page that tells in `reelgate` what its player does.
  * Of a `live` stream, which has no end, it waits until the player has asked for more of it. Where there are times to
- * `seek`, it goes to one after the other, and plays on from there for a second.
+ * `seek`, it goes to one after the other, and plays on from there for a second. What the page has to `tell` is asked
+ * for when all was played or, where that is `aside` from playing, as soon as it plays.
  */
-export async function watchIn(browser, { page: address, rate, longest = Infinity, live = false, seek }) {
+export async function watchIn(
+  browser,
+  { page: address, rate, longest = Infinity, live = false, seek, aside = false },
+) {
   const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
   try {
     const { origin, hash } = new URL(address);
@@ -67,12 +71,19 @@ export async function watchIn(browser, { page: address, rate, longest = Infinity
     await page.goto(address);
 
     const jumps = [];
-    const stuck = await (seek
+    const isPlayedThrough = !live && !seek && !aside;
+    const standing = await (seek
       ? playFrom(page, seek, jumps)
       : live
         ? playOn(page, requests)
-        : playThrough(page, { rate, longest }));
-    const { problem, errors, ...seen } = await look(page);
+        : aside
+          ? begin(page)
+          : playThrough(page, { rate, longest }));
+    const played = await look(page);
+    const told = standing ? undefined : await listen(page);
+    const stuck = standing ?? told?.stuck;
+    const { problem, errors } = await look(page);
+    const { problem: _problem, errors: _errors, ...seen } = played;
     // The buttons make the page ask for what it must not get: those requests and their refusals are no part of playing.
     const playing = { requests: [...requests], complaints: [...complaints] };
     const attempts = await pressEveryButton(page);
@@ -81,7 +92,8 @@ export async function watchIn(browser, { page: address, rate, longest = Infinity
       browser: `Chromium ${browser.version()}`,
       ...seen,
       ...(seek && { jumps }),
-      stretches: live || seek ? [] : stretches(seen.duration, longest),
+      ...(told && { told }),
+      stretches: !isPlayedThrough ? [] : stretches(seen.duration, longest),
       errors: errors.filter((error) => !isSlowMachine(error)),
       slowMachine: errors.filter(isSlowMachine),
       ...(problem && { problem }),
@@ -89,7 +101,7 @@ export async function watchIn(browser, { page: address, rate, longest = Infinity
       ...playing,
       attempts,
     };
-    return { ...report, problems: [...(stuck ? [stuck] : []), ...problems(report, live || seek)] };
+    return { ...report, problems: [...(stuck ? [stuck] : []), ...problems(report, !isPlayedThrough)] };
   } finally {
     await page.close();
   }
@@ -116,7 +128,8 @@ function problems({ ended, played, stretches, errors, requests, complaints }, en
 
 const isSegment = ({ url, status }) => status < 300 && /\.(m4s|mp4|ts|aac)$/.test(new URL(url).pathname);
 
-const isSlowMachine = ({ details, ahead }) => details === "bufferStalledError" && ahead > AHEAD_SECONDS;
+const isSlowMachine = ({ details, ahead }) =>
+  ["bufferStalledError", "bufferNudgeOnStall"].includes(details) && ahead > AHEAD_SECONDS;
 
 /** A headless Chromium, for whoever closes it. */
 export async function launch() {
@@ -217,13 +230,23 @@ async function playThrough(page, { rate, longest }) {
   return undefined;
 }
 
+/** Plays, and says so if it does not. */
+async function begin(page) {
+  const { stuck } = await until(page, ({ time, errors }) => time > 0 || errors.some(({ fatal }) => fatal));
+  return stuck ? `nothing to play within ${PATIENCE_SECONDS} s` : undefined;
+}
+
+/** What the page has to tell, if it has. */
+function listen(page) {
+  const telling = page.evaluate(() => globalThis.reelgate?.tell?.());
+  const late = page.waitForTimeout(PATIENCE_SECONDS * 1000);
+  return Promise.race([telling, late.then(() => ({ stuck: `nothing was told within ${PATIENCE_SECONDS} s` }))]);
+}
+
 /** Goes to each of some times, notes which picture is there and which a second later, and says where it got stuck. */
 async function playFrom(page, times, jumps) {
-  const ready = await until(
-    page,
-    ({ time, errors }) => time > 0 || errors.some(({ fatal }) => fatal),
-  );
-  if (ready.stuck) return `nothing to play within ${PATIENCE_SECONDS} s`;
+  const stuck = await begin(page);
+  if (stuck) return stuck;
   for (const time of times) {
     const jump = page.evaluate(goTo, time);
     const late = page.waitForTimeout(PATIENCE_SECONDS * 1000);

@@ -3,11 +3,15 @@
 // With `&cmcd` the player tells the server what it does (CTA-5004), in a parameter of every request: to add it some
 // write the whole query anew. With `&seek` they keep little in advance, so that something is left to be gone to.
 
+import * as tasks from "./tasks.js";
+
 const video = document.querySelector("video");
 const address = location.hash.slice(1);
 const wanted = new URLSearchParams(location.search);
 const cmcd = wanted.has("cmcd");
 const seek = wanted.has("seek");
+const task = wanted.get("task");
+const options = JSON.parse(wanted.get("options") ?? "{}");
 
 // What browser.mjs reads.
 const seen = { player: "none", levels: [], errors: [], number };
@@ -31,11 +35,17 @@ async function playWithHls(name) {
   const hls = new Hls({ enableWorker: false, ...(cmcd && { cmcd: {} }), ...(seek && BRIEF) });
   hls.on(Hls.Events.ERROR, (_, { type, details, fatal, response, error }) => {
     // At a multiple of the speed, among other players, it may have to wait. Whoever waits for ever never ends.
-    if (!fatal && ["bufferStalledError", "bufferNudgeOnStall"].includes(details)) return;
-    // What it is no longer interested in, after a seek.
-    if (!fatal && seek && details === "aborted") return;
-    failed({ type, details, fatal, status: response?.code, message: error?.message });
+    const isStalled = ["bufferStalledError", "bufferNudgeOnStall"].includes(details);
+    if (!fatal && isStalled && task !== "alternate") return;
+    // What it is no longer interested in, after a seek or a switch.
+    if (!fatal && (seek || task) && details === "aborted") return;
+    // It knows nothing of edit lists: a picture's delay makes a fragment end later than what is buffered of it. After a
+    // switch back it gets the same one again, of the other level, and wonders that there is no more of it.
+    if (!fatal && task === "alternate" && details === "bufferAppendNoProgress") return;
+    const status = response?.code;
+    failed({ type, details, fatal, status, message: error?.message, ...(isStalled && { ahead: ahead() }) });
   });
+  begin({ hls, Events: Hls.Events });
   hls.on(Hls.Events.MANIFEST_PARSED, start);
   hls.loadSource(address);
   hls.attachMedia(video);
@@ -54,6 +64,7 @@ async function playWithShaka() {
   });
   await player.attach(video);
   if (cmcd) player.configure("cmcd.enabled", true);
+  begin({ player });
   await player.load(address).catch(({ code }) => Promise.reject(new Error(`error ${code}`)));
   start();
 }
@@ -85,15 +96,28 @@ function start() {
   video.play().catch(() => {});
 }
 
+/** Sets about a task, if there is one. */
+function begin(means) {
+  if (task) seen.tell = tasks[task]({ ...means, video, number, failed, options });
+}
+
+/** How much is buffered without a gap from here on, in seconds. */
+function ahead() {
+  const { buffered, currentTime } = video;
+  const ends = Array.from(buffered, (_, index) => (buffered.start(index) <= currentTime ? buffered.end(index) : 0));
+  return Math.max(0, ...ends.map((end) => end - currentTime));
+}
+
 function failed(error) {
   seen.errors.push({ fatal: true, ...error });
 }
 
 /** Which picture is shown, by the twelve bars across its top, the lowest bit first. */
-function number() {
-  const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
+function number(picture = video) {
+  const { videoWidth: width = picture.width, videoHeight: height = picture.height } = picture;
+  const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d");
-  context.drawImage(video, 0, 0);
+  context.drawImage(picture, 0, 0);
   const bars = Array.from({ length: 12 }, (_, index) =>
     context.getImageData(((index + 0.5) / 12) * canvas.width, canvas.height / 20, 1, 1),
   );

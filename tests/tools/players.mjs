@@ -5,6 +5,7 @@
 //!
 //! Players are `hls.js`, `hls.js-1.5`, `shaka`, `video.js` and `native`, Chromium's own. An asked-for `live` stream has
 //! no end; it is played until it was asked for anew. Where `seek` has times, one after the other is gone to instead.
+//! A `task` is one of tasks.js, with its `options`; what it tells is `told`. One with a `rate` comes after all is played.
 
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -21,6 +22,7 @@ const here = join(root, "tests/tools");
 const packages = join(root, "node_modules");
 const FILES = {
   "/": [join(here, "players.html"), "text/html; charset=utf-8"],
+  "/tasks.js": [join(here, "tasks.js"), "text/javascript; charset=utf-8"],
   "/players.js": [join(here, "players.js"), "text/javascript; charset=utf-8"],
   "/hls.js.mjs": [join(packages, "hls.js/dist/hls.mjs"), "text/javascript; charset=utf-8"],
   "/hls.js-1.5.mjs": [join(packages, "hls.js-1.5/dist/hls.mjs"), "text/javascript; charset=utf-8"],
@@ -37,11 +39,13 @@ async function main() {
     const seen = Array(wanted.length);
     const queue = wanted.entries();
     const viewers = Array.from({ length: AT_ONCE }, async () => {
-      for (const [index, { player, url, cmcd, live, seek }] of queue) {
+      for (const [index, { player, url, cmcd, live, seek, task, options, rate }] of queue) {
         const page = new URL(address);
-        page.search = new URLSearchParams({ player, ...(cmcd && { cmcd }), ...(seek && { seek }) });
+        const more = { ...(task && { task }), ...(options && { options: JSON.stringify(options) }) };
+        page.search = new URLSearchParams({ player, ...(cmcd && { cmcd }), ...(seek && { seek }), ...more });
         page.hash = url;
-        seen[index] = await watchIn(browser, { page: page.href, rate: RATE, live, seek });
+        const aside = task !== undefined && rate === undefined;
+        seen[index] = await watchIn(browser, { page: page.href, rate: rate ?? RATE, live, seek, aside });
       }
     });
     await Promise.all(viewers);

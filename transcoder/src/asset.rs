@@ -14,6 +14,9 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::plan::{Container, Decision};
+use crate::probe::Source;
+
 /// The most characters an id may have: a URL with a long signature must stay below 2,000 bytes.
 const LONGEST_ID: usize = 128;
 
@@ -124,7 +127,8 @@ pub fn nonce() -> u32 {
     u32::from_be_bytes([a, b, c, d])
 }
 
-/// `asset.json`: what an asset's folder holds.
+/// `asset.json`: what an asset's folder holds, what it was made of, and how. Keys of other objects are given from
+/// the asset's folder.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Asset {
     /// What it is called.
@@ -137,10 +141,31 @@ pub struct Asset {
     pub created: Timestamp,
     /// Playing time in seconds.
     pub duration: f64,
-    /// What it was made of.
-    pub source: Source,
+    /// How its segments are packed.
+    pub container: Container,
+    /// How its segments are encrypted, if they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
     /// What a viewer can switch between, as in the playlist.
     pub renditions: Vec<Rendition>,
+    /// Its poster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub poster: Option<String>,
+    /// Its storyboard: `WebVTT` whose cues are parts of pictures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storyboard: Option<String>,
+    /// What it was made of, as it was found.
+    pub source: Source,
+    /// Every rung that was thought of, made or not, and why.
+    pub rungs: Vec<Decision>,
+    /// What was put right, converted or left out, and what could be better.
+    pub notes: Vec<String>,
+    /// What was run.
+    pub commands: Vec<String>,
+    /// What ran it.
+    pub versions: Versions,
+    /// What is there of this generation.
+    pub objects: Objects,
 }
 
 /// How far an asset is.
@@ -151,34 +176,13 @@ pub enum State {
     Ready,
 }
 
-/// What an asset was made of.
+/// How segments are encrypted.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Source {
-    /// Its file name.
-    pub name: String,
-    /// Its size.
-    pub bytes: u64,
-    /// Its playing time in seconds.
-    pub duration: f64,
-    /// Its kind of file, as ffprobe calls it.
-    pub container: String,
-    /// Its picture.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub video: Option<SourceVideo>,
-    /// Codec of its sound.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub audio_codec: Option<String>,
-}
-
-/// The picture of a source.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct SourceVideo {
-    /// Its codec, as ffprobe calls it.
-    pub codec: String,
-    /// Width as it is shown: upright, in square pixels.
-    pub width: u32,
-    /// Height as it is shown.
-    pub height: u32,
+pub struct Encryption {
+    /// `AES-128`, as in RFC 8216 §4.3.2.4.
+    pub method: String,
+    /// How many keys there are.
+    pub keys: usize,
 }
 
 /// One rendition of an asset.
@@ -186,9 +190,16 @@ pub struct SourceVideo {
 pub struct Rendition {
     /// Its folder.
     pub name: String,
-    /// Its media playlist, from the asset's folder.
-    pub playlist: String,
+    /// What it is for.
+    pub kind: Kind,
+    /// Its media playlist.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub playlist: Option<String>,
+    /// The playlist of its key frames.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_frames: Option<String>,
     /// Its codec, in the words of RFC 6381.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
     pub codecs: String,
     /// Its size in pixels, where it has a picture.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -199,17 +210,86 @@ pub struct Rendition {
     /// Pictures a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frame_rate: Option<f64>,
-    /// Language of its sound, a BCP 47 tag.
+    /// Language of its sound or its text, a BCP 47 tag.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub language: Option<String>,
+    /// Channels of its sound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channels: Option<u32>,
     /// Measured peak, in bits a second.
     pub peak_bandwidth: u64,
     /// Measured average, in bits a second.
     pub average_bandwidth: u64,
+    /// Playing time in seconds.
+    pub duration: f64,
     /// How many segments it has.
     pub segments: usize,
-    /// What it takes in the bucket.
+    /// What it takes in the bucket, playlists and what is for it alone included.
     pub bytes: u64,
+    /// How near it comes to the source, from 0 to 100: VMAF, the mean over its frames, where it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vmaf: Option<f64>,
+}
+
+/// What a rendition is for.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A picture.
+    Video,
+    /// Single pictures, for seeking.
+    KeyFrames,
+    /// Sound.
+    Audio,
+    /// Text.
+    Captions,
+}
+
+/// What ran.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Versions {
+    /// This.
+    pub transcoder: String,
+    /// The encoder, as it calls itself.
+    pub encoder: String,
+}
+
+/// What is there of a generation.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Objects {
+    /// How many, that list not counted.
+    pub count: usize,
+    /// How large they are together.
+    pub bytes: u64,
+    /// The list of them all with their SHA-256, as `sha256sum --check` reads it from the generation's folder.
+    pub list: String,
+    /// SHA-256 of the list, in hexadecimal.
+    pub list_sha256: String,
+    /// SHA-256 of the multivariant playlist, which lies beside the generation.
+    pub playlist_sha256: String,
+}
+
+/// Something that `asset.json` could say.
+#[cfg(test)]
+pub(crate) fn described(asset: &AssetId, now: Timestamp) -> Asset {
+    Asset {
+        asset: asset.clone(),
+        state: State::Ready,
+        generation: Generation::new(now, 1),
+        created: now,
+        duration: 6.0,
+        container: Container::Fmp4,
+        encryption: None,
+        renditions: Vec::new(),
+        poster: None,
+        storyboard: None,
+        source: Source::default(),
+        rungs: Vec::new(),
+        notes: Vec::new(),
+        commands: Vec::new(),
+        versions: Versions::default(),
+        objects: Objects::default(),
+    }
 }
 
 #[cfg(test)]

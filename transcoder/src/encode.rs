@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use crate::asset::{AssetId, InvalidAssetId};
 use crate::encoder::Encoder;
+use crate::plan::{Decision, Options, Plan};
 use crate::storage::{self, Access, Store};
 use crate::{CancellationToken, Error, Job, Progress, Published};
 
@@ -17,31 +18,39 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Encode one video and publish it as HLS
 ///
-/// Makes every size up to the source's own (1080p, 720p, 480p, 360p), 6-second segments of fragmented MP4, and
-/// publishes them as assets/ID/ to a folder or a bucket: the segments first and the playlist last, so that an
-/// earlier encode of the same asset plays on until the new one is complete. Prints the playlist's key, which is
-/// the path of its URL at the edge. Progress goes to standard error. Ctrl-C stops it and takes back what it put;
-/// a second one does not wait for that.
+/// Makes up to seven sizes, never more than the source's own; every language and caption track that is in it, or in
+/// .srt and .vtt files of the same name beside it; pictures for seeking, a poster, a storyboard. Publishes them as
+/// assets/ID/ to a folder or a bucket: the segments first and the playlist last, so that an earlier encode of the
+/// same asset plays on until the new one is complete. Before that, it is checked as by `transcoder lint`. Prints the
+/// playlist's key, which is the path of its URL at the edge. Progress goes to standard error. Ctrl-C stops it and
+/// takes back what it put; a second one does not wait for that.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Captions beside lesson.mp4: lesson.srt, lesson.de.vtt, lesson.en.forced.srt, lesson.en.sdh.srt (for the deaf)
+
 Credentials for s3:// come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if need be,
 AWS_SESSION_TOKEN, or else from the machine's role.
 For R2: --endpoint https://<account>.r2.cloudflarestorage.com --region auto
 
 Examples:
+  transcoder encode lesson.mov --dry-run
   transcoder encode lesson.mov --to ./media
-  transcoder encode lesson.mov --to s3://media --asset lesson-1")]
+  transcoder encode lesson.mov --to s3://media --asset lesson-1 --codec hevc --encrypt")]
 pub struct Arguments {
     /// The video: any one file that ffmpeg reads (.mp4, .mov, .mkv, .webm …), with a picture, sound or both
     input: PathBuf,
 
     /// Where to publish: a folder, `s3://BUCKET` or `s3://BUCKET/PREFIX`
-    #[arg(long, env = "REELGATE_TO", value_name = "PLACE")]
-    to: String,
+    #[arg(long, env = "REELGATE_TO", value_name = "PLACE", required_unless_present = "dry_run")]
+    to: Option<String>,
 
     /// What to call it: letters, digits, `.`, `_` and `-` [default: made of the file name]
     #[arg(long, value_name = "ID")]
     asset: Option<AssetId>,
+
+    /// Only say what would be made and why, and print the commands
+    #[arg(long)]
+    dry_run: bool,
 
     /// The S3 API, where it is not Amazon's (https://…, or http://… for a server on this machine)
     #[arg(long, env = "AWS_ENDPOINT_URL", value_name = "URL")]
@@ -54,6 +63,9 @@ pub struct Arguments {
     /// What encodes
     #[arg(long, env = "REELGATE_ENCODER", value_enum, default_value_t = Encoder::Ffmpeg)]
     encoder: Encoder,
+
+    #[command(flatten, next_help_heading = "What to make")]
+    options: Options,
 }
 
 /// Why `encode` failed.
@@ -74,15 +86,46 @@ pub enum Failure {
 }
 
 impl Arguments {
-    /// Does what is asked for, and has the playlist's key, which is for stdout.
+    /// Does what is asked for, and has the playlist's key, or the plan, which is for stdout.
     pub fn run(self) -> Result<String, Failure> {
         let asset = self.asset.map_or_else(|| AssetId::from_file_name(&self.input), Ok)?;
+        let job = Job { input: self.input, asset, encoder: self.encoder, options: self.options };
+        let runtime = tokio::runtime::Runtime::new()?;
+        let Some(place) = self.to.filter(|_| !self.dry_run) else {
+            let (plan, commands) = runtime.block_on(crate::rehearse(&job))?;
+            return Ok(in_words(&plan, &commands));
+        };
         let access = Access { endpoint: self.endpoint, region: self.region };
-        let store = Store::open(&self.to, &access)?;
-        let job = Job { input: self.input, asset, encoder: self.encoder };
-        let published = tokio::runtime::Runtime::new()?.block_on(run(&job, &store))?;
-        Ok(published.playlist)
+        let store = Store::open(&place, &access)?;
+        Ok(runtime.block_on(run(&job, &store))?.playlist)
     }
+}
+
+/// A plan, for whoever asked for it.
+fn in_words(plan: &Plan, commands: &[String]) -> String {
+    let mut lines = vec![format!("{} plays {:.3} s", plan.input.display(), plan.duration.as_secs_f64())];
+    lines.extend(plan.rungs.iter().map(|rung| {
+        let is_made = if rung.kept { "make" } else { "leave out" };
+        let Decision { name, width, height, kbps, reason, .. } = rung;
+        format!("{is_made:>9} {name:<12} {width}x{height}, {kbps} kbit/s: {reason}")
+    }));
+    let sound = plan.audio.iter().map(|audio| {
+        let (name, language) = (&audio.name, &audio.language);
+        format!(
+            "     make {name:<12} {} channels, {} kbit/s, {} ({})",
+            audio.channels, audio.kbps, language.name, language.tag
+        )
+    });
+    lines.extend(sound);
+    let text = plan.captions.iter();
+    lines.extend(
+        text.map(|text| {
+            format!("     make {:<12} {} ({})", text.name, text.language.name, text.language.tag)
+        }),
+    );
+    lines.extend(plan.notes.iter().map(|note| format!("     note {note}")));
+    lines.extend(commands.iter().cloned());
+    lines.join("\n")
 }
 
 async fn run(job: &Job, store: &Store) -> Result<Published, Failure> {
@@ -148,6 +191,7 @@ struct Line {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
     Encoding,
+    Packaging,
     Publishing,
 }
 
@@ -155,6 +199,7 @@ impl Phase {
     fn name(self) -> &'static str {
         match self {
             Self::Encoding => "encoding",
+            Self::Packaging => "packaging",
             Self::Publishing => "publishing",
         }
     }
@@ -227,6 +272,10 @@ impl Progress for Display {
     fn encoded(&self, done: Duration, total: Duration) {
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         self.show(Phase::Encoding, milliseconds(done), milliseconds(total));
+    }
+
+    fn packaged(&self, done: u64, total: u64) {
+        self.show(Phase::Packaging, done, total);
     }
 
     fn published(&self, done: u64, total: u64) {

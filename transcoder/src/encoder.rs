@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use crate::Progress;
-use crate::plan::Plan;
+use crate::plan::{Options, Plan};
 
 /// What encodes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -20,13 +20,37 @@ pub enum Encoder {
 }
 
 impl Encoder {
-    /// Leaves a folder in `output` for each rendition and one called `audio` for the sound. In each lie one
-    /// `init*.mp4` and segments whose names sort by time.
+    /// Leaves in `output`, for each rendition and each track of sound, one file `<name>.mp4`: fragmented MP4 of that
+    /// track, a fragment for every group of pictures or about 2 s of sound, without edit lists, decoding times from 0
+    /// on; and for each track of captions in the source `<name>.vtt`, in a format that `captions` reads. Says what was
+    /// run.
     ///
     /// Dropped before it is done, it stops the encoding.
-    pub async fn encode(self, plan: &Plan, output: &Path, progress: &dyn Progress) -> Result<(), Error> {
+    pub async fn encode(
+        self,
+        plan: &Plan,
+        options: &Options,
+        output: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Vec<String>, Error> {
         match self {
-            Self::Ffmpeg => ffmpeg::encode(plan, output, progress).await,
+            Self::Ffmpeg => ffmpeg::encode(plan, options, output, progress).await?,
+        }
+        Ok(self.commands(plan, options))
+    }
+
+    /// What it calls itself, with its version; nothing if it does not say.
+    pub async fn version(self) -> String {
+        match self {
+            Self::Ffmpeg => ffmpeg::version().await,
+        }
+    }
+
+    /// What is run for a plan, as one would type it in the folder that is written to; the input by its file name.
+    #[must_use]
+    pub fn commands(self, plan: &Plan, options: &Options) -> Vec<String> {
+        match self {
+            Self::Ffmpeg => vec![ffmpeg::typed(plan, options)],
         }
     }
 }
@@ -40,6 +64,11 @@ pub enum Error {
     /// It is there, but could not be run or watched.
     #[error("ffmpeg cannot be run: {0}")]
     NotStarted(io::Error),
+    /// It has not got a part that this source or these options need.
+    #[error(
+        "this ffmpeg is built without {0}, which is needed here: install one that has it, such as Debian's"
+    )]
+    Lacking(String),
     /// It gave up.
     #[error("ffmpeg could not encode this ({status}): {reason}")]
     Failed {

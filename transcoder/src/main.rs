@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use transcoder::{encode, keygen, sign};
+use transcoder::{encode, keygen, lint, sign};
 
 /// Turns videos into HLS that plays from a bucket behind the Reelgate edge.
 #[derive(Debug, Parser)]
@@ -17,13 +17,21 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Encode(encode::Arguments),
+    Lint(lint::Arguments),
     Sign(sign::Arguments),
     Keygen(keygen::Arguments),
 }
 
 fn main() -> ExitCode {
+    let mut is_well = true;
     let outcome = match Arguments::parse().command {
         Command::Encode(arguments) => arguments.run().map_err(|error| error.to_string()),
+        Command::Lint(arguments) => {
+            arguments.run().map_err(|error| error.to_string()).map(|(text, verdict)| {
+                is_well = verdict;
+                text
+            })
+        }
         Command::Sign(arguments) => arguments.run().map_err(|error| error.to_string()),
         Command::Keygen(arguments) => arguments.run().map_err(|error| error.to_string()),
     };
@@ -33,7 +41,8 @@ fn main() -> ExitCode {
             .map_err(|error| format!("cannot write to standard output: {error}"))
     });
     match printed {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) if is_well => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("transcoder: {error}");
             ExitCode::FAILURE

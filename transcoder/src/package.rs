@@ -1,39 +1,64 @@
-//! From what an encoder left to an asset: segments put right, measured and checked, and the playlists that say
-//! so.
+//! From what an encoder left to an asset: tracks cut, packed, encrypted and measured, and the playlists that say so.
 //!
 //! Nothing that is declared is taken from the encoder's word or from the plan. What comes out is checked against
 //! what a player relies on, because a fault found here costs an encode, and one found by a viewer costs a viewer.
 
+mod packer;
+
+use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 
-use crate::asset::{self, Asset, AssetId, Generation, State};
-use crate::encoder::ffmpeg::AUDIO;
-use crate::fragment::{self, Init, Malformed, Segment};
-use crate::language::Language;
-use crate::plan::Plan;
-use crate::playlist::{self, INIT, Measured, Picture, Track};
+use crate::asset::{self, Asset, AssetId, Encryption, Generation, Objects, State, Versions};
+use crate::captions::{self, Cues};
+use crate::cut::{Segments, Timeline};
+use crate::encryption::{self, Key, Rotation};
+use crate::fragment::{self, Malformed};
+use crate::pictures::{self, Pictures};
+use crate::plan::{CaptionSource, Captions, Container, Options, Plan};
+use crate::playlist::{self, Images, KeyFrame, Kind, Measured, Picture, Track};
 use crate::probe::Source;
+use crate::transport_stream;
+use packer::{Fault, PackedKeyFrame, Packer};
 
-/// A last segment shorter than this goes into the one before it: a request for next to nothing. Not more, or that
-/// one would be longer than the target duration allows (half a second, Apple's rule 7.7).
-const SHORTEST_TAIL: Duration = Duration::from_millis(400);
+/// Segments of the picture for each one of captions: text is small, and every file is a request.
+const SEGMENTS_OF_CAPTIONS: usize = 10;
+
+/// Name of the list of all objects of a generation.
+const LIST: &str = "sha256sums.txt";
+
+/// Which encode of which asset.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Edition {
+    /// What the asset is called.
+    pub asset: AssetId,
+    /// What this encode of it is called.
+    pub generation: Generation,
+    /// When it was begun.
+    pub created: Timestamp,
+}
+
+impl Edition {
+    /// The key of something in the folder of this encode.
+    fn key(&self, name: &str) -> String {
+        format!("{}/{}/{name}", self.asset.folder(), self.generation)
+    }
+}
 
 /// A finished asset, not yet published.
 #[derive(Clone, Debug)]
 pub struct Package {
-    /// What it is called.
-    pub asset: AssetId,
-    /// Which of its encodes this is.
-    pub generation: Generation,
-    /// Initialisation sections and segments, which lie in files.
+    /// Which it is.
+    pub edition: Edition,
+    /// What lies in files: initialisation sections, segments, keys, pictures.
     pub media: Vec<MediaFile>,
-    /// Media playlists: key and text.
-    pub playlists: Vec<(String, String)>,
+    /// What is text: media playlists, captions, the list of it all. Key and text.
+    pub texts: Vec<(String, String)>,
     /// The multivariant playlist.
     pub multivariant: String,
     /// What `asset.json` says.
@@ -49,293 +74,473 @@ pub struct MediaFile {
     pub path: PathBuf,
     /// Its size.
     pub bytes: u64,
+    /// SHA-256 of its content.
+    pub sha256: [u8; 32],
 }
 
 impl Package {
     /// Key of the multivariant playlist.
     #[must_use]
     pub fn playlist_key(&self) -> String {
-        format!("{}/index.m3u8", self.asset.folder())
+        format!("{}/index.m3u8", self.edition.asset.folder())
     }
 
     /// Key of the description.
     #[must_use]
     pub fn description_key(&self) -> String {
-        format!("{}/asset.json", self.asset.folder())
+        format!("{}/asset.json", self.edition.asset.folder())
     }
 }
 
-/// Makes a package of the folder that an encoder wrote to. Its files stay in that folder, in their final form.
-pub fn package(
-    folder: &Path,
-    source: &Source,
-    plan: &Plan,
-    asset: &AssetId,
-    generation: &Generation,
-    now: Timestamp,
-) -> Result<Package, Error> {
-    let renditions = plan.video.iter().flat_map(|video| &video.renditions);
-    let mut tracks: Vec<Encoded> =
-        renditions.map(|rendition| Encoded::read(folder, &rendition.name, None)).collect::<Result<_, _>>()?;
-    if let Some(audio) = &plan.audio {
-        tracks.push(Encoded::read(folder, AUDIO, Some(&audio.language))?);
-    }
-    check_length(plan, &tracks)?;
-    join_tails(&mut tracks);
-    check_grid(&tracks)?;
+/// What there is to be packaged, and how it came about.
+#[derive(Debug)]
+pub struct Encoded {
+    /// Where the encoder's files are.
+    pub folder: PathBuf,
+    /// What they were made of.
+    pub source: Source,
+    /// What they were to be.
+    pub plan: Plan,
+    /// What was run to make them.
+    pub commands: Vec<String>,
+    /// What ran it.
+    pub versions: Versions,
+    /// Poster and storyboard, which lie there too.
+    pub pictures: Option<Pictures>,
+    /// VMAF of renditions, by name.
+    pub vmaf: Vec<(String, f64)>,
+}
 
-    let base = format!("{}/{generation}", asset.folder());
-    let mut media = Vec::new();
-    let mut measured = Vec::new();
-    for track in tracks {
-        measured.push(track.finish(&base, &mut media)?);
+/// Makes a package. Its files stay in the folder of the encoder, in their final form; the encoder's own go.
+///
+/// `go_on` is told how many bytes of how many are done, and says whether to do the others.
+pub fn package(
+    encoded: Encoded,
+    options: &Options,
+    edition: Edition,
+    go_on: &dyn Fn(u64, u64) -> bool,
+) -> Result<Package, Error> {
+    let Encoded { folder, source, plan, commands, versions, pictures, vmaf } = encoded;
+    let timelines = timelines(&folder, &plan)?;
+    check_sound(&plan, &timelines)?;
+    check_length(&plan, &timelines)?;
+    let cuts = common_cuts(&plan, &timelines)?;
+
+    let mut files = Files { folder: &folder, objects: Vec::new(), texts: Vec::new() };
+    let keys =
+        options.encryption().map(|rotation| Keys::new(rotation, cuts.len(), &mut files)).transpose()?;
+    let total = timelines.iter().map(|(_, timeline)| timeline.bytes).sum();
+    let mut tracks = Vec::new();
+    for (track, timeline) in timelines {
+        let go_on = |files: &Files<'_>| go_on(files.bytes(), total);
+        tracks.push(cut(track, &timeline, &cuts, options.container, keys.as_ref(), &mut files, &go_on)?);
     }
-    let target = playlist::target_duration(&measured);
-    let playlists = measured
-        .iter()
-        .map(|track| (format!("{base}/{}/index.m3u8", track.name), playlist::media(track, target)))
-        .collect();
+    let end = tracks.first().map_or(0.0, Track::seconds);
+    let mut notes = plan.notes.clone();
+    for captions in &plan.captions {
+        match cut_captions(captions, &cuts, end, options.container, &mut files) {
+            Ok(track) => tracks.push(track),
+            Err(reason) => {
+                notes.push(format!("captions in {} were left out: {reason}", captions.language.name));
+            }
+        }
+    }
+    let target = playlist::target_duration(&tracks);
+    for track in &tracks {
+        if !matches!(track.kind, Kind::KeyFrames(_)) {
+            files.text(&track.name, playlist::MEDIA, playlist::media(track, options.container, target));
+        }
+        if !track.key_frames.is_empty() {
+            files.text(&track.name, playlist::KEY_FRAMES, playlist::key_frames(track, options.container));
+        }
+    }
+    let folder = edition.generation.to_string();
+    let images = pictures.as_ref().map(|pictures| add_pictures(pictures, &folder, &mut files)).transpose()?;
+    let multivariant = playlist::multivariant(&tracks, images.as_ref(), target, &folder);
+
+    let renditions = tracks.iter().map(|track| asset::Rendition {
+        bytes: files.bytes_of(&track.name),
+        vmaf: vmaf.iter().find(|(name, _)| *name == track.name).map(|(_, score)| *score),
+        ..rendition(track, target, &folder)
+    });
     let description = Asset {
-        asset: asset.clone(),
+        asset: edition.asset.clone(),
         state: State::Ready,
-        generation: generation.clone(),
-        created: now,
-        duration: measured.first().map_or(0.0, Track::seconds),
-        source: described(source),
-        renditions: measured
-            .iter()
-            .map(|track| {
-                let prefix = format!("{base}/{}/", track.name);
-                let files = media.iter().filter(|file| file.key.starts_with(&prefix));
-                rendition(track, target, generation, files.map(|file| file.bytes).sum())
-            })
-            .collect(),
+        generation: edition.generation.clone(),
+        created: edition.created,
+        duration: end,
+        container: options.container,
+        encryption: keys.map(|keys| Encryption { method: "AES-128".to_owned(), keys: keys.keys.len() }),
+        renditions: renditions.collect(),
+        poster: pictures.as_ref().map(|pictures| format!("{folder}/{}", pictures.poster.name)),
+        storyboard: pictures.as_ref().map(|_| format!("{folder}/{}", pictures::STORYBOARD)),
+        source,
+        rungs: plan.rungs,
+        notes,
+        commands,
+        versions,
+        objects: files.list(&multivariant),
     };
-    Ok(Package {
-        asset: asset.clone(),
-        generation: generation.clone(),
-        media,
-        playlists,
-        multivariant: playlist::multivariant(&measured, target, &generation.to_string()),
-        description,
+    let media =
+        files.objects.into_iter().map(|file| MediaFile { key: edition.key(&file.key), ..file }).collect();
+    let texts = files.texts.into_iter().map(|(name, text)| (edition.key(&name), text)).collect();
+    Ok(Package { edition, media, texts, multivariant, description })
+}
+
+/// What is being put together. Names are those in the generation's folder.
+struct Files<'a> {
+    folder: &'a Path,
+    objects: Vec<MediaFile>,
+    texts: Vec<(String, String)>,
+}
+
+impl Files<'_> {
+    /// Writes a file, and says how large it is.
+    fn write(&mut self, folder: &str, name: &str, bytes: &[u8]) -> Result<u64, Error> {
+        let path = self.folder.join(folder).join(name);
+        let parent = path.parent().unwrap_or(self.folder);
+        fs::create_dir_all(parent).and_then(|()| fs::write(&path, bytes)).map_err(failed(&path))?;
+        self.objects.push(MediaFile {
+            key: format!("{folder}/{name}"),
+            path,
+            bytes: bytes.len() as u64,
+            sha256: Sha256::digest(bytes).into(),
+        });
+        Ok(bytes.len() as u64)
+    }
+
+    /// Takes in a file that is there already.
+    fn adopt(&mut self, name: &str) -> Result<u64, Error> {
+        let path = self.folder.join(name);
+        let content = fs::read(&path).map_err(failed(&path))?;
+        let bytes = content.len() as u64;
+        self.objects.push(MediaFile {
+            key: name.to_owned(),
+            path,
+            bytes,
+            sha256: Sha256::digest(&content).into(),
+        });
+        Ok(bytes)
+    }
+
+    fn text(&mut self, folder: &str, name: &str, text: String) {
+        self.texts.push((format!("{folder}/{name}"), text));
+    }
+
+    /// What all files take.
+    fn bytes(&self) -> u64 {
+        self.objects.iter().map(|file| file.bytes).sum()
+    }
+
+    /// What everything in a folder takes.
+    fn bytes_of(&self, folder: &str) -> u64 {
+        let is_in = |name: &str| name.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+        let objects = self.objects.iter().filter(|file| is_in(&file.key)).map(|file| file.bytes);
+        let texts = self.texts.iter().filter(|(name, _)| is_in(name)).map(|(_, text)| text.len() as u64);
+        objects.chain(texts).sum()
+    }
+
+    /// Adds the list of everything.
+    fn list(&mut self, multivariant: &str) -> Objects {
+        let texts = self.texts.iter();
+        let texts = texts.map(|(name, text)| (name.as_str(), text.len() as u64, Sha256::digest(text).into()));
+        let objects = self.objects.iter().map(|file| (file.key.as_str(), file.bytes, file.sha256));
+        let mut all: Vec<(&str, u64, [u8; 32])> = objects.chain(texts).collect();
+        all.sort_unstable();
+        let mut list = String::new();
+        for (name, _, digest) in &all {
+            let _ = writeln!(list, "{}  {name}", hexadecimal(digest));
+        }
+        let described = Objects {
+            count: all.len(),
+            bytes: all.iter().map(|(_, bytes, _)| bytes).sum(),
+            list: LIST.to_owned(),
+            list_sha256: hexadecimal(&Sha256::digest(&list)),
+            playlist_sha256: hexadecimal(&Sha256::digest(multivariant)),
+        };
+        self.texts.push((LIST.to_owned(), list));
+        described
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
     })
 }
 
-/// A track as the encoder left it: measured, but still in the encoder's files.
-struct Encoded {
-    name: String,
-    folder: PathBuf,
-    language: Option<Language>,
-    init_bytes: Vec<u8>,
-    init: Init,
-    cuts: Vec<Cut>,
-}
-
-/// What will be one segment.
-struct Cut {
-    files: Vec<PathBuf>,
-    segment: Segment,
-}
-
-impl Encoded {
-    fn read(folder: &Path, name: &str, language: Option<&Language>) -> Result<Self, Error> {
-        let folder = folder.join(name);
-        let mut inits = Vec::new();
-        let mut files = Vec::new();
-        for entry in fs::read_dir(&folder).map_err(failed(&folder))? {
-            let path = entry.map_err(failed(&folder))?.path();
-            match path.extension().and_then(|extension| extension.to_str()) {
-                Some("mp4") => inits.push(path),
-                Some("m4s") => files.push(path),
-                _ => {}
-            }
-        }
-        let ([init], false) = (inits.as_slice(), files.is_empty()) else {
-            return Err(Error::NothingEncoded(name.to_owned()));
+/// The tracks that were to be made, and when things happen in each; in the order of the plan.
+fn timelines(folder: &Path, plan: &Plan) -> Result<Vec<(Track, Timeline)>, Error> {
+    let pictures = plan.video.iter().flat_map(|video| {
+        let renditions = video.renditions.iter().map(|rendition| (rendition, false));
+        renditions.chain(video.dense.iter().map(|rendition| (rendition, true)))
+    });
+    let pictures = pictures.map(|(rendition, is_dense)| {
+        let timeline = timeline(folder, &rendition.name)?;
+        let (width, height) = timeline.init.size.unwrap_or_default();
+        let picture = Picture {
+            width,
+            height,
+            frame_rate: timeline.rate(),
+            range: rendition.range,
+            is_cellular: rendition.is_cellular,
         };
-        // Their numbers have at least five digits: beyond 99,999 segments, a longer name is a later one.
-        files.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
-        let init_bytes = read(init)?;
-        let init = Init::read(&init_bytes).map_err(malformed(init))?;
-        let cuts = files.into_iter().map(|path| {
-            let segment = Segment::read(&read(&path)?, &init).map_err(malformed(&path))?;
-            Ok(Cut { files: vec![path], segment })
-        });
-        let cuts = cuts.collect::<Result<_, _>>()?;
-        Ok(Self { name: name.to_owned(), folder, language: language.cloned(), init_bytes, init, cuts })
-    }
-
-    fn is_picture(&self) -> bool {
-        self.init.size.is_some()
-    }
-
-    fn seconds(&self) -> f64 {
-        self.init.seconds(self.cuts.last().map_or(0, |cut| cut.segment.end()))
-    }
-
-    /// How many segments it has to have: all but a last one that is too short.
-    fn whole_segments(&self) -> usize {
-        let last = self.cuts.last().map_or(0, |cut| cut.segment.duration);
-        let is_short = self.init.seconds(last) < SHORTEST_TAIL.as_secs_f64();
-        (self.cuts.len() - usize::from(is_short)).max(1)
-    }
-
-    /// Writes it in its final form, adds its files to `media`, and says what it is like.
-    fn finish(self, base: &str, media: &mut Vec<MediaFile>) -> Result<Track, Error> {
-        let mut add = |name: String, bytes: &[u8]| {
-            let path = self.folder.join(&name);
-            fs::write(&path, bytes).map_err(failed(&path))?;
-            let bytes = u64::try_from(bytes.len()).expect("a length fits in 64 bits");
-            media.push(MediaFile { key: format!("{base}/{}/{name}", self.name), path, bytes });
-            Ok(bytes)
-        };
-        let delay = self.cuts.first().map_or(0, |cut| cut.segment.delay);
-        add(
-            INIT.to_owned(),
-            &fragment::with_edit(&self.init_bytes, delay).map_err(malformed(Path::new(INIT)))?,
-        )?;
-        let mut measured = Vec::with_capacity(self.cuts.len());
-        for (i, Cut { files, segment }) in self.cuts.iter().enumerate() {
-            let mut bytes = Vec::new();
-            for (k, path) in files.iter().enumerate() {
-                bytes.append(&mut fragment::cleaned(&read(path)?, k > 0).map_err(malformed(path))?);
-                // Under its old name it would only take room twice.
-                fs::remove_file(path).map_err(failed(path))?;
-            }
-            let seconds = self.init.seconds(segment.end()) - self.init.seconds(segment.start);
-            let bytes = add(playlist::segment_name(i + 1), &bytes)?;
-            measured.push(Measured { seconds, bytes });
-        }
-        let frames: u64 = self.cuts.iter().map(|cut| cut.segment.samples).sum();
-        let frames = f64::from(u32::try_from(frames).unwrap_or(u32::MAX));
-        let seconds = self.seconds();
-        Ok(Track {
-            codecs: self.init.codecs,
-            picture: self.init.size.map(|(width, height)| Picture {
-                width,
-                height,
-                frame_rate: frames / seconds,
-            }),
-            name: self.name,
-            language: self.language,
-            segments: measured,
+        let kind = if is_dense { Kind::KeyFrames(picture) } else { Kind::Picture(picture) };
+        Ok::<_, Error>((rendition.name.clone(), kind, timeline))
+    });
+    let sound = plan
+        .audio
+        .iter()
+        .map(|audio| Ok((audio.name.clone(), Kind::Sound(audio.clone()), timeline(folder, &audio.name)?)));
+    pictures
+        .chain(sound)
+        .map(|track| {
+            let (name, kind, timeline) = track?;
+            let codecs = timeline.init.codecs.clone();
+            Ok((Track { name, codecs, kind, segments: Vec::new(), key_frames: Vec::new() }, timeline))
         })
+        .collect()
+}
+
+fn timeline(folder: &Path, name: &str) -> Result<Timeline, Error> {
+    let path = encoded_file(folder, name);
+    match Timeline::read(&path) {
+        Ok(timeline) => Ok(timeline),
+        Err(Malformed::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+            Err(Error::NothingEncoded(name.to_owned()))
+        }
+        Err(reason) => Err(malformed(name)(reason.into())),
     }
 }
 
-/// Says which file is malformed, by its folder and name.
-fn malformed(path: &Path) -> impl Fn(Malformed) -> Error {
-    let mut names: Vec<_> =
-        path.iter().rev().take(2).map(|name| name.to_string_lossy().into_owned()).collect();
-    names.reverse();
-    let file = names.join("/");
-    move |reason| Error::Malformed { file: file.clone(), reason }
+/// Where the encoder leaves a track.
+fn encoded_file(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.mp4"))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    fs::read(path).map_err(failed(path))
+/// Where channels or rate change within a track, ffmpeg begins its filters anew, and time with them.
+fn check_sound(plan: &Plan, timelines: &[(Track, Timeline)]) -> Result<(), Error> {
+    let uneven = |(_, timeline): &(Track, Timeline)| Some(timeline.init.seconds(timeline.uneven?));
+    match timelines.iter().find_map(uneven) {
+        Some(seconds) => Err(Error::Uneven { input: plan.input.clone(), seconds }),
+        None => Ok(()),
+    }
+}
+
+/// An encoder that ran out of input says that all is well.
+fn check_length(plan: &Plan, timelines: &[(Track, Timeline)]) -> Result<(), Error> {
+    for (_, timeline) in timelines {
+        let seconds = timeline.seconds();
+        if seconds < plan.shortest().as_secs_f64() {
+            let expected = plan.duration.as_secs_f64();
+            return Err(Error::TooShort { input: plan.input.clone(), seconds, expected });
+        }
+    }
+    Ok(())
+}
+
+/// When the segments of all tracks begin, in seconds. All pictures must be there to be cut at these times, or no
+/// player could switch between them.
+fn common_cuts(plan: &Plan, timelines: &[(Track, Timeline)]) -> Result<Vec<f64>, Error> {
+    let Some((first, reference)) = timelines.first() else {
+        return Err(Error::NothingEncoded("the source".to_owned()));
+    };
+    let cuts = reference.cuts(plan.segment());
+    for (track, timeline) in timelines {
+        let fault = |fault| Error::Grid { rendition: track.name.clone(), fault };
+        let last = cuts.last().copied().unwrap_or_default();
+        if timeline.seconds() <= last {
+            return Err(fault(format!(
+                "it ends before the last segment of {} begins, at {last:.3} s",
+                first.name
+            )));
+        }
+        if timeline.init.size.is_some()
+            && let Some(cut) = timeline.uncuttable(&cuts)
+        {
+            return Err(fault(format!("it has no key frame at {cut:.3} s, where {} has one", first.name)));
+        }
+    }
+    Ok(cuts)
+}
+
+/// Cuts a track, packs its segments, encrypts and measures them.
+fn cut(
+    mut track: Track,
+    timeline: &Timeline,
+    cuts: &[f64],
+    container: Container,
+    keys: Option<&Keys>,
+    files: &mut Files<'_>,
+    go_on: &dyn Fn(&Files<'_>) -> bool,
+) -> Result<Track, Error> {
+    let name = track.name.clone();
+    let malformed = malformed(&name);
+    let source = encoded_file(files.folder, &name);
+    if container == Container::Fmp4 {
+        let init = fragment::with_edit(&timeline.init_bytes, timeline.delay);
+        let init = init.map_err(|error| malformed(error.into()))?;
+        files.write(&name, playlist::INIT, &init)?;
+    }
+    let mut packer = Packer::new(container, timeline).map_err(&malformed)?;
+    let mut segments = Segments::new(&source, cuts).map_err(|error| malformed(error.into()))?;
+    while let Some(run) = segments.next_segment().map_err(|error| malformed(error.into()))? {
+        if !go_on(files) {
+            return Err(Error::Stopped);
+        }
+        let number = track.segments.len();
+        let object = format!("{:05}.{}", number + 1, packer.extension());
+        let mut segment = packer.pack(&run).map_err(&malformed)?;
+        let new_key = keys.and_then(|keys| keys.new_key(number));
+        for (place, PackedKeyFrame { range, alone, seconds }) in
+            (track.key_frames.len()..).zip(segment.key_frames)
+        {
+            let (offset, bytes) = (Some(range.start as u64), range.len() as u64);
+            let mut frame = KeyFrame { name: object.clone(), offset, bytes, seconds, new_key: None };
+            // Of an encrypted segment no part can be decrypted alone, so these are objects of their own.
+            if let Some(keys) = keys {
+                let is_first = alone.start == 0;
+                let mut bytes = segment.bytes[alone].to_vec();
+                keys.encrypt(number, place, &mut bytes);
+                frame.name = format!("iframe-{:05}.{}", place + 1, packer.extension());
+                frame.offset = None;
+                frame.bytes = files.write(&name, &frame.name, &bytes)?;
+                frame.new_key = new_key.clone().filter(|_| is_first);
+            }
+            track.key_frames.push(frame);
+        }
+        if let Some(keys) = keys {
+            keys.encrypt(number, number, &mut segment.bytes);
+        }
+        let seconds = timeline.init.seconds(run.end()) - timeline.init.seconds(run.start);
+        // Nothing names segments of nothing but key frames, where these are objects of their own.
+        let is_named = keys.is_none() || !matches!(track.kind, Kind::KeyFrames(_));
+        let bytes = if is_named { files.write(&name, &object, &segment.bytes)? } else { 0 };
+        track.segments.push(Measured { name: object, seconds, bytes, new_key });
+    }
+    // In the encoder's form it would only take room twice.
+    fs::remove_file(&source).map_err(failed(&source))?;
+    Ok(track)
+}
+
+/// The keys of an asset, which every track has in common.
+struct Keys {
+    rotation: Rotation,
+    keys: Vec<Key>,
+}
+
+impl Keys {
+    /// Makes as many as these segments need, and writes them where only who may watch can read them.
+    fn new(rotation: Rotation, segments: usize, files: &mut Files<'_>) -> Result<Self, Error> {
+        let keys: Vec<Key> =
+            (0..rotation.keys(segments)).map(|_| Key::generate()).collect::<Result<_, _>>()?;
+        for (index, key) in keys.iter().enumerate() {
+            files.write(encryption::FOLDER, &encryption::key_name(index), key.bytes())?;
+        }
+        Ok(Self { rotation, keys })
+    }
+
+    /// `EXT-X-KEY`'s attributes, where a segment needs another key than the one before it.
+    fn new_key(&self, segment: usize) -> Option<String> {
+        self.rotation.begins_at(segment).map(encryption::key_attributes)
+    }
+
+    /// Encrypts what stands at a place in its playlist, with the key of a segment.
+    fn encrypt(&self, segment: usize, place: usize, bytes: &mut Vec<u8>) {
+        encryption::encrypt_segment(&self.keys[self.rotation.key_of(segment)], place as u64, bytes);
+    }
+}
+
+/// Cuts captions into files of text; or says why there is nothing to cut.
+fn cut_captions(
+    captions: &Captions,
+    cuts: &[f64],
+    end: f64,
+    container: Container,
+    files: &mut Files<'_>,
+) -> Result<Track, String> {
+    let path = match &captions.from {
+        CaptionSource::File(path) => path.clone(),
+        CaptionSource::Stream(_) => files.folder.join(format!("{}.vtt", captions.name)),
+    };
+    let all = Cues::read(&path).map_err(|error| error.to_string())?;
+    let starts: Vec<f64> = cuts.iter().copied().step_by(SEGMENTS_OF_CAPTIONS).collect();
+    let ends: Vec<f64> = starts.iter().skip(1).copied().chain([end]).collect();
+    let origin = match container {
+        Container::Fmp4 => 0,
+        Container::Ts => transport_stream::ZERO,
+    };
+    let times: Vec<_> = ends.iter().copied().map(Duration::from_secs_f64).collect();
+    let texts = captions::segments(&all, &times, origin).map_err(|error| error.to_string())?.segments;
+    let mut segments = Vec::with_capacity(texts.len());
+    for (text, (start, end)) in texts.into_iter().zip(starts.iter().zip(&ends)) {
+        let name = format!("{:05}.vtt", segments.len() + 1);
+        segments.push(Measured {
+            name: name.clone(),
+            seconds: end - start,
+            bytes: text.len() as u64,
+            new_key: None,
+        });
+        files.text(&captions.name, &name, text);
+    }
+    let kind = Kind::Captions(captions.clone());
+    Ok(Track { name: captions.name.clone(), codecs: String::new(), kind, segments, key_frames: Vec::new() })
+}
+
+/// Takes in poster and storyboard.
+fn add_pictures(pictures: &Pictures, folder: &str, files: &mut Files<'_>) -> Result<Images, Error> {
+    for name in [&pictures.poster.name].into_iter().chain(pictures.sheets.iter().map(|sheet| &sheet.name)) {
+        files.adopt(name)?;
+    }
+    files.texts.push((pictures::STORYBOARD.to_owned(), pictures.vtt.clone()));
+    files.texts.push((pictures::IMAGES.to_owned(), pictures.playlist.clone()));
+    let uri = format!("{folder}/{}", pictures::IMAGES);
+    Ok(Images { uri, bandwidth: pictures.bandwidth, size: pictures.thumbnail })
+}
+
+fn rendition(track: &Track, target: u64, folder: &str) -> asset::Rendition {
+    let at = |name: &str| format!("{folder}/{}/{name}", track.name);
+    let (kind, picture) = match &track.kind {
+        Kind::Picture(picture) => (asset::Kind::Video, Some(picture)),
+        Kind::KeyFrames(picture) => (asset::Kind::KeyFrames, Some(picture)),
+        Kind::Sound(_) => (asset::Kind::Audio, None),
+        Kind::Captions(_) => (asset::Kind::Captions, None),
+    };
+    let (language, channels) = match &track.kind {
+        Kind::Sound(sound) => (Some(&sound.language), Some(sound.channels)),
+        Kind::Captions(captions) => (Some(&captions.language), None),
+        _ => (None, None),
+    };
+    let rates = if kind == asset::Kind::KeyFrames { track.key_frame_rates() } else { track.rates(target) };
+    asset::Rendition {
+        name: track.name.clone(),
+        kind,
+        playlist: (kind != asset::Kind::KeyFrames).then(|| at(playlist::MEDIA)),
+        key_frames: (!track.key_frames.is_empty()).then(|| at(playlist::KEY_FRAMES)),
+        codecs: track.codecs.clone(),
+        width: picture.map(|picture| picture.width),
+        height: picture.map(|picture| picture.height),
+        frame_rate: picture.map(|picture| (picture.frame_rate * 1e3).round() / 1e3),
+        language: language.map(|language| language.tag.clone()),
+        channels,
+        peak_bandwidth: rates.peak,
+        average_bandwidth: rates.average,
+        duration: track.seconds(),
+        segments: track.segments.len(),
+        bytes: 0,
+        vmaf: None,
+    }
+}
+
+/// Says which track is malformed.
+fn malformed(track: &str) -> impl Fn(Fault) -> Error + use<> {
+    let track = track.to_owned();
+    move |reason| Error::Malformed { track: track.clone(), reason }
 }
 
 fn failed(path: &Path) -> impl Fn(io::Error) -> Error {
     move |error| Error::Io { path: path.to_owned(), error }
-}
-
-/// An encoder that ran out of input says that all is well.
-fn check_length(plan: &Plan, tracks: &[Encoded]) -> Result<(), Error> {
-    for track in tracks {
-        let seconds = track.seconds();
-        if seconds < plan.shortest().as_secs_f64() {
-            return Err(Error::TooShort {
-                input: plan.input.clone(),
-                seconds,
-                expected: plan.duration.as_secs_f64(),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Takes what hangs over the end into the last segment. Sound that needs one more packet than the picture does
-/// not get a segment for it, and a picture only gets one that is worth a request; all tracks alike.
-fn join_tails(tracks: &mut [Encoded]) {
-    let segments = tracks.iter().map(Encoded::whole_segments).max().unwrap_or(1);
-    for track in tracks {
-        while track.cuts.len() > segments {
-            let Some(mut tail) = track.cuts.pop() else { break };
-            let Some(last) = track.cuts.last_mut() else { break };
-            last.files.append(&mut tail.files);
-            last.segment = last.segment.with(tail.segment);
-        }
-    }
-}
-
-/// What players need to switch from one rendition to another at any segment.
-fn check_grid(tracks: &[Encoded]) -> Result<(), Error> {
-    let Some(first) = tracks.first() else { return Err(Error::NothingEncoded("the source".to_owned())) };
-    for track in tracks {
-        let fault = |fault| Error::Grid { rendition: track.name.clone(), fault };
-        if track.cuts.len() != first.cuts.len() {
-            return Err(fault(format!(
-                "{} segments, where {} has {}",
-                track.cuts.len(),
-                first.name,
-                first.cuts.len()
-            )));
-        }
-        let mut next = 0;
-        for (number, (cut, reference)) in (1..).zip(track.cuts.iter().zip(&first.cuts)) {
-            let segment = cut.segment;
-            if segment.start != next {
-                return Err(fault(format!("segment {number} does not begin where the one before it ends")));
-            }
-            next = segment.end();
-            if track.is_picture() && !segment.starts_with_key_frame {
-                return Err(fault(format!("segment {number} does not begin with a key frame")));
-            }
-            let (start, expected) =
-                (track.init.seconds(segment.start), first.init.seconds(reference.segment.start));
-            // A packet of sound lasts 21 ms, and pictures are cut exactly.
-            let tolerance = if track.is_picture() { 0.001 } else { 0.05 };
-            if (start - expected).abs() > tolerance {
-                return Err(fault(format!(
-                    "segment {number} begins at {start:.3} s, where {} has {expected:.3} s",
-                    first.name
-                )));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn described(source: &Source) -> asset::Source {
-    asset::Source {
-        name: source.name(),
-        bytes: source.bytes,
-        duration: source.duration().as_secs_f64(),
-        container: source.container.clone(),
-        video: source.video.as_ref().map(|video| asset::SourceVideo {
-            codec: video.codec.clone(),
-            width: video.width,
-            height: video.height,
-        }),
-        audio_codec: source.audio.as_ref().map(|audio| audio.codec.clone()),
-    }
-}
-
-fn rendition(track: &Track, target: u64, generation: &Generation, bytes: u64) -> asset::Rendition {
-    asset::Rendition {
-        name: track.name.clone(),
-        playlist: format!("{generation}/{}/index.m3u8", track.name),
-        codecs: track.codecs.clone(),
-        width: track.picture.map(|picture| picture.width),
-        height: track.picture.map(|picture| picture.height),
-        frame_rate: track.picture.map(|picture| (picture.frame_rate * 1e3).round() / 1e3),
-        language: track.language.as_ref().map(|language| language.tag.clone()),
-        peak_bandwidth: track.peak(target),
-        average_bandwidth: track.average(),
-        segments: track.segments.len(),
-        bytes,
-    }
 }
 
 /// Why what was encoded is not published.
@@ -354,19 +559,30 @@ pub enum Error {
         /// What it promised.
         expected: f64,
     },
+    /// The source's sound becomes another.
+    #[error(
+        "{}: its sound changes after {seconds:.1} s, to other channels or another rate: convert it to one first",
+        input.display()
+    )]
+    Uneven {
+        /// The source.
+        input: PathBuf,
+        /// When.
+        seconds: f64,
+    },
     /// The encoder left nothing.
     #[error("the encoder made nothing of {0}: there may be no whole picture or sound in the source")]
     NothingEncoded(String),
     /// A file of the encoder's is none that can be published.
     // To a full disk ffmpeg 5.1 says nothing, and ends as if all were well.
     #[error(
-        "the encoder's {file} cannot be used: {reason} (is the temporary folder full? TMPDIR names another)"
+        "the encoder's {track} cannot be used: {reason} (is the temporary folder full? TMPDIR names another)"
     )]
     Malformed {
         /// Which.
-        file: String,
+        track: String,
         /// Why.
-        reason: Malformed,
+        reason: Fault,
     },
     /// Renditions do not fit together.
     #[error("the encoder's {rendition} cannot be used: {fault}")]
@@ -376,6 +592,12 @@ pub enum Error {
         /// Why.
         fault: String,
     },
+    /// There are no keys to be had.
+    #[error(transparent)]
+    Encryption(#[from] encryption::Error),
+    /// It was asked to stop.
+    #[error("stopped")]
+    Stopped,
     /// The temporary folder failed.
     #[error("{} in the temporary folder: {error} (is it full?)", path.display())]
     Io {
@@ -388,95 +610,74 @@ pub enum Error {
 
 #[cfg(test)]
 mod tests {
+    use mp4_atom::{Avc1, Codec};
+
     use super::*;
+    use crate::fragment::Init;
+    use crate::plan::{Audio, Group};
 
-    /// A track of 25 pictures or 50 packets a second, in segments of so many ticks.
-    fn track(name: &str, durations: &[u64]) -> Encoded {
-        let is_picture = name != AUDIO;
-        let timescale = if is_picture { 25 } else { 50 };
-        let mut start = 0;
-        let cuts = durations.iter().map(|duration| {
-            let segment = Segment {
-                start,
-                duration: *duration,
-                samples: *duration,
-                starts_with_key_frame: is_picture,
-                delay: 0,
-            };
-            start += duration;
-            Cut { files: vec![PathBuf::from(start.to_string())], segment }
-        });
-        Encoded {
-            name: name.into(),
-            folder: PathBuf::new(),
-            language: None,
+    /// A track of 25 ticks a second: a picture with key frames at these, or sound.
+    fn track(name: &str, starts: &[u64], end: u64) -> (Track, Timeline) {
+        let is_picture = !starts.is_empty();
+        let codec = Codec::Avc1(Avc1::default());
+        let timeline = Timeline {
+            init: Init::for_test(codec, 25, is_picture.then_some((2, 2))),
             init_bytes: Vec::new(),
-            cuts: cuts.collect(),
-            init: Init {
-                codecs: String::new(),
-                timescale,
-                size: is_picture.then_some((2, 2)),
-                default_duration: 1,
-                default_flags: 0,
-            },
-        }
+            starts: starts.to_vec(),
+            end,
+            uneven: None,
+            bytes: 0,
+            samples: end,
+            delay: 0,
+        };
+        let language = crate::language::of_track(None);
+        let kind = Kind::Sound(Audio {
+            name: name.into(),
+            stream: 0,
+            group: Group::Stereo,
+            language,
+            channels: 2,
+            kbps: 128,
+            is_default: true,
+            describes_video: false,
+        });
+        let (segments, key_frames) = (Vec::new(), Vec::new());
+        (Track { name: name.into(), codecs: String::new(), kind, segments, key_frames }, timeline)
     }
 
-    fn joined(picture: &[u64], sound: &[u64]) -> (Vec<u64>, Vec<u64>) {
-        let mut tracks = [track("360p", picture), track(AUDIO, sound)];
-        join_tails(&mut tracks);
-        let lengths = |track: &Encoded| track.cuts.iter().map(|cut| cut.segment.duration).collect();
-        (lengths(&tracks[0]), lengths(&tracks[1]))
-    }
-
-    #[test]
-    fn a_short_end_joins_the_segment_before_it() {
-        // A stub of one packet.
-        assert_eq!(joined(&[150, 150], &[300, 300, 1]), (vec![150, 150], vec![300, 301]));
-        // 0.2 s of both.
-        assert_eq!(joined(&[150, 5], &[300, 10]), (vec![155], vec![310]));
-        // One frame more than the sound.
-        assert_eq!(joined(&[150, 1], &[302]), (vec![151], vec![302]));
-        // Worth a segment in one track, so also in the other: 0.4 s and 0.38 s.
-        assert_eq!(joined(&[150, 10], &[300, 19]), (vec![150, 10], vec![300, 19]));
-        // All there is.
-        assert_eq!(joined(&[1], &[2]), (vec![1], vec![2]));
-    }
-
-    #[test]
-    fn what_joins_brings_its_file() {
-        let mut tracks = [track("360p", &[150]), track(AUDIO, &[300, 1])];
-        join_tails(&mut tracks);
-        assert_eq!(tracks[1].cuts[0].files, [PathBuf::from("300"), PathBuf::from("301")]);
+    fn plan(seconds: u64) -> Plan {
+        Plan { input: "a.mp4".into(), duration: Duration::from_secs(seconds), ..Plan::default() }
     }
 
     #[test]
     fn renditions_that_do_not_fit_together_are_not_published() {
-        let fault = |tracks: &[Encoded]| check_grid(tracks).map_err(|error| error.to_string());
-        let good = || track("360p", &[150, 50]);
-        assert_eq!(fault(&[good(), track(AUDIO, &[301, 99])]), Ok(()));
-        let found = fault(&[good(), track("240p", &[200])]).unwrap_err();
-        assert_eq!(found, "the encoder's 240p cannot be used: 1 segments, where 360p has 2");
-        let found = fault(&[good(), track("240p", &[149, 51])]).unwrap_err();
-        assert!(found.ends_with("segment 2 begins at 5.960 s, where 360p has 6.000 s"), "{found}");
-        let mut gap = good();
-        gap.cuts[1].segment.start += 1;
-        assert!(fault(&[gap]).unwrap_err().contains("does not begin where the one before it ends"));
-        let mut open = good();
-        open.cuts[1].segment.starts_with_key_frame = false;
-        assert!(fault(&[open]).unwrap_err().ends_with("segment 2 does not begin with a key frame"));
+        let cuts =
+            |tracks: &[(Track, Timeline)]| common_cuts(&plan(8), tracks).map_err(|error| error.to_string());
+        let good = || track("360p", &[0, 50, 100, 150], 200);
+        assert_eq!(cuts(&[good(), track("audio", &[], 199)]), Ok(vec![0.0, 6.0]));
+        let found = cuts(&[good(), track("240p", &[0, 50, 100, 151], 200)]).unwrap_err();
+        assert_eq!(
+            found,
+            "the encoder's 240p cannot be used: it has no key frame at 6.000 s, where 360p has one"
+        );
+        let found = cuts(&[good(), track("audio", &[], 150)]).unwrap_err();
+        assert!(found.ends_with("it ends before the last segment of 360p begins, at 6.000 s"), "{found}");
+        assert!(cuts(&[]).unwrap_err().contains("nothing of the source"));
     }
 
     #[test]
     fn a_source_that_ends_early_is_cut_off() {
-        let duration = Duration::from_secs(8);
-        let plan = Plan { input: "a.mp4".into(), duration, video: None, audio: None };
-        assert!(check_length(&plan, &[track("360p", &[150, 50])]).is_ok());
-        let error = check_length(&plan, &[track("360p", &[150]), track(AUDIO, &[300])]);
-        // Without a segment length of its own, this plan tolerates nothing.
+        assert!(check_length(&plan(8), &[track("360p", &[0], 200)]).is_ok());
         assert_eq!(
-            error.unwrap_err().to_string(),
+            check_length(&plan(8), &[track("360p", &[0], 150)]).unwrap_err().to_string(),
             "a.mp4: ends after 6.0 s of 8.0 s: it is cut off or damaged; upload it again, whole"
         );
+    }
+
+    /// The example of RFC 6234 §8.5: SHA-256 of "abc".
+    #[test]
+    fn digests_are_written_as_sha256sum_reads_them() {
+        let digest = hexadecimal(&Sha256::digest("abc"));
+        assert_eq!(digest, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 }

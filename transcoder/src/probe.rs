@@ -2,75 +2,230 @@
 //!
 //! A source comes from a stranger. It is opened as one of a list of self-contained formats and from this one
 //! file only, because to ffmpeg a playlist is a video too, and one that names other files and other hosts.
+//!
+//! What a file says of itself is only believed where it indexes every sample, as MP4 does. Of any other, all packets
+//! are looked at first: that takes seconds, and an encode that turns out wrong takes hours.
 
-use std::collections::BTreeMap;
+mod boxes;
+mod report;
+mod scan;
+pub(crate) mod seconds;
+
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use serde::Deserialize;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::process::Command;
+
+use report::Report;
 
 /// The formats that carry video or sound in one file, by the names of ffmpeg's demuxers. Not in it: everything
 /// that reads other files (`hls`, `dash`, `concat`, `image2`, `sdp` …).
 const FORMATS: &str = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,ogg,mxf,gxf,dv,rm,nut,ivf,\
     h264,hevc,m4v,obu,gif,yuv4mpegpipe,mp3,aac,ac3,eac3,flac,wav,w64,aiff,caf,au,amr";
 
+/// How much is read to find out what the tracks are, in bytes and microseconds, where that is not in the head: in a
+/// transport stream, of sound that begins later than this nobody knows what it is.
+const LOOKED_AT: [&str; 4] = ["-probesize", "100M", "-analyzeduration", "60M"];
+
+/// How many pictures are asked whether they are two fields, where their track does not say: ffprobe's `+#` counts them.
+const FIRST_PICTURES: &str = "%+#8";
+
 /// How far two statements about the length of a file may differ: tracks seldom end on the same sample.
 const LOSS: Duration = Duration::from_secs(1);
 
+/// What the clock of a transport stream counts up to, in seconds: 33 bits at 90 kHz.
+const MPEG_CLOCK: f64 = 8_589_934_592.0 / 90_000.0;
+
+/// Tracks that begin later than others by less than this are not worth a note.
+pub(crate) const LATE: Duration = Duration::from_millis(100);
+
 /// A source, and everything of it that a plan is made of.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Source {
-    /// Where it is.
+    /// Where it is; as JSON only its file name.
+    #[serde(rename = "name", serialize_with = "file_name", deserialize_with = "path")]
     pub path: PathBuf,
     /// Its size.
     pub bytes: u64,
     /// Its kind of file, in ffprobe's words.
     pub container: String,
+    /// Its playing time, that of its picture where it has one. In JSON, as all durations here, in seconds.
+    #[serde(with = "seconds")]
+    pub duration: Duration,
     /// Its picture.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub video: Option<Video>,
-    /// Its sound.
-    pub audio: Option<Audio>,
+    /// Its sound, a track for each language or so, in the file's order.
+    pub audio: Vec<Audio>,
+    /// The captions in it.
+    pub captions: Vec<Captions>,
+    /// Where its clock jumps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jumps: Vec<Jump>,
+    /// Whether ffmpeg goes on after a jump by itself.
+    #[serde(skip)]
+    pub restarts: bool,
+    /// What was found to be wrong with it, or left out, in words. They go into the plan's.
+    #[serde(skip)]
+    pub notes: Vec<String>,
 }
 
 /// The picture of a source.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Video {
     /// Its number in the file.
     pub stream: u32,
     /// Its codec, in ffprobe's words.
     pub codec: String,
+    /// Its codec's profile, in ffprobe's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
     /// Width as it is to be shown: turned upright, in square pixels.
     pub width: u32,
     /// Height as it is to be shown.
     pub height: u32,
+    /// Width as it is stored.
+    pub coded_width: u32,
+    /// Height as it is stored.
+    pub coded_height: u32,
+    /// How its pixels are stored, in ffmpeg's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pixel_format: Option<String>,
+    /// Whether every picture is two, of every other line.
+    pub is_interlaced: bool,
+    /// What its numbers mean.
+    pub colour: Colour,
+    /// How bright it may become, where the file says that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mastering: Option<Mastering>,
+    /// Whether there are captions within the picture's own data (CEA-608 or 708).
+    pub closed_captions: bool,
+    /// Which profile of Dolby Vision it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dolby_vision: Option<u32>,
     /// The frame rate that all timestamps are multiples of, as ffprobe guesses it.
     pub base_rate: Option<Rate>,
     /// How many frames there are for each second.
     pub average_rate: Option<Rate>,
+    /// Bits a second, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bit_rate: Option<u64>,
+    /// When it begins, from the beginning of the file.
+    #[serde(with = "seconds")]
+    pub start: Duration,
     /// When it ends, from the beginning of the file.
+    #[serde(with = "seconds")]
     pub end: Duration,
 }
 
-/// The sound of a source.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// What the numbers of a picture mean, in ffmpeg's words (those of ITU-T H.273); nothing where it is not said.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Colour {
+    /// `tv` from 16 to 235, `pc` from 0 to 255.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub range: Option<String>,
+    /// From red, green and blue to luma and chroma.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matrix: Option<String>,
+    /// From light to signal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<String>,
+    /// Which red, green and blue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub primaries: Option<String>,
+}
+
+/// How bright a picture may become.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Mastering {
+    /// The display that it was made on (SMPTE ST 2086): green, blue, red and white, x and y each in 0.00002, then the
+    /// most and the least luminance in 0.0001 cd/m².
+    pub display: Option<[u32; 10]>,
+    /// The brightest pixel and the brightest picture on average (CTA-861.3), in cd/m².
+    pub light: Option<(u32, u32)>,
+}
+
+/// A track of sound of a source.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Audio {
     /// Its number in the file.
     pub stream: u32,
     /// Its codec, in ffprobe's words.
     pub codec: String,
+    /// Its codec's profile, in ffprobe's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// How many channels it has.
+    pub channels: u32,
+    /// Which they are, in ffmpeg's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<String>,
+    /// Samples a second.
+    pub sample_rate: u32,
+    /// Bits a second, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bit_rate: Option<u64>,
     /// Its language, as the file has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub language: Option<String>,
+    /// Its title, as the file has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Whether it is the one to be heard if nobody chooses.
+    pub is_default: bool,
+    /// Whether somebody talks about the film.
+    pub is_commentary: bool,
+    /// Whether somebody says what is to be seen.
+    pub describes_video: bool,
+    /// How many packets it has, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packets: Option<u64>,
+    /// When it begins, from the beginning of the file.
+    #[serde(with = "seconds")]
+    pub start: Duration,
     /// When it ends, from the beginning of the file.
+    #[serde(with = "seconds")]
     pub end: Duration,
 }
 
+/// Captions in a source.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Captions {
+    /// Their number in the file.
+    pub stream: u32,
+    /// Their codec, in ffprobe's words.
+    pub codec: String,
+    /// Their language, as the file has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    /// Their title, as the file has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Whether they are to be seen if nobody chooses.
+    pub is_default: bool,
+    /// Whether they are only what every viewer needs, such as signs.
+    pub forced: bool,
+    /// Whether they tell of sounds too.
+    pub hearing_impaired: bool,
+}
+
+/// A place where a file's clock jumps. Times are in seconds.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Jump {
+    /// Where it is in what is played.
+    pub at: f64,
+    /// By how much; back where it is negative.
+    pub by: f64,
+    /// A time of the file's own clock within the gap.
+    pub clock: f64,
+}
+
 /// A frame rate.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Rate {
     /// So many frames…
     pub frames: u32,
@@ -94,18 +249,25 @@ impl Rate {
 }
 
 impl Source {
-    /// Its playing time: that of its picture, where it has one.
-    #[must_use]
-    pub fn duration(&self) -> Duration {
-        let video = self.video.as_ref().map(|video| video.end);
-        video.or(self.audio.as_ref().map(|audio| audio.end)).unwrap_or_default()
-    }
-
     /// Its file name.
     #[must_use]
     pub fn name(&self) -> String {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
+
+    /// When its picture ends, or else its longest sound.
+    fn longest(&self) -> Duration {
+        let video = self.video.as_ref().map(|video| video.end);
+        video.or(self.audio.iter().map(|audio| audio.end).max()).unwrap_or_default()
+    }
+}
+
+fn file_name<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.file_name().unwrap_or_default().to_string_lossy())
+}
+
+fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    String::deserialize(deserializer).map(PathBuf::from)
 }
 
 /// The options that make ffmpeg and ffprobe read this file and nothing else, whatever is in it.
@@ -114,8 +276,10 @@ pub fn input_options(path: &Path) -> Vec<OsString> {
     // With the protocol named, a path is a path: `-x`, `http:…` and `concat:…` are files too.
     let mut input = OsString::from("file:");
     input.push(path);
-    ["-protocol_whitelist", "file", "-format_whitelist", FORMATS, "-i"]
+    ["-protocol_whitelist", "file", "-format_whitelist", FORMATS]
         .into_iter()
+        .chain(LOOKED_AT)
+        .chain(["-i"])
         .map(OsString::from)
         .chain([input])
         .collect()
@@ -131,58 +295,214 @@ pub async fn probe(path: &Path) -> Result<Source, Error> {
     if !metadata.is_file() {
         return Err(refusal(Reason::NoRegularFile));
     }
-    std::fs::File::open(path).map_err(|error| refusal(Reason::Unreadable(error)))?;
     // ffmpeg runs elsewhere.
     let path = std::path::absolute(path).map_err(|error| refusal(Reason::Unreadable(error)))?;
+    look(&path, metadata.len()).await.map_err(refusal)
+}
 
+async fn look(path: &Path, bytes: u64) -> Result<Source, Reason> {
+    let boxes = boxes::read(path).map_err(Reason::Unreadable)?;
     let questions = ["-show_format", "-show_streams", "-of", "json"];
-    let json = ffprobe(&path, &questions).await.map_err(|reason| match reason {
+    let report = ask(path, &questions).await.map_err(|reason| match reason {
         // To ffprobe, whatever is called .mp4 is one.
-        Reason::Truncated if !begins_like_mp4(&path) => {
-            refusal(Reason::NotVideo("in spite of its name".to_owned()))
-        }
-        reason => refusal(reason),
+        Reason::Truncated if !boxes.is_mp4 => Reason::NotVideo("in spite of its name".to_owned()),
+        reason => reason,
     })?;
-    let report: Report =
-        serde_json::from_slice(&json).map_err(|error| refusal(Reason::Report(error.to_string())))?;
-    let (mut source, is_measured) = read(&report, &path, metadata.len()).map_err(refusal)?;
-    if !is_measured {
-        let spans = measure(&path).await.map_err(refusal)?;
-        let tracks = source.video.iter().map(|video| video.stream);
-        let tracks = tracks.chain(source.audio.iter().map(|audio| audio.stream));
-        let begin = tracks.filter_map(|stream| spans.get(&stream)).map(|(start, _)| *start);
-        let begin = begin.fold(f64::INFINITY, f64::min);
-        let end = |stream: u32| {
-            spans.get(&stream).map(|(_, end)| duration(end - begin)).filter(|end| !end.is_zero())
-        };
-        source.video = source.video.and_then(|video| Some(Video { end: end(video.stream)?, ..video }));
-        source.audio = source.audio.and_then(|audio| Some(Audio { end: end(audio.stream)?, ..audio }));
-        if source.video.is_none() && source.audio.is_none() {
-            return Err(refusal(Reason::Empty));
+    let mut source = report.read(path, bytes)?;
+    let promised = if source.container.starts_with("mov,") && !boxes.is_fragmented {
+        let promised = source.duration;
+        cut_off(boxes.share.map_or(promised, |share| promised.mul_f64(share)), promised)?;
+        drop_empty(&mut source);
+        None
+    } else {
+        let end = measure(&report, &mut source).await?;
+        report.promised().map(|promised| (promised, end))
+    };
+    if source.video.is_none() && source.audio.is_empty() {
+        return Err(Reason::Empty);
+    }
+    source.duration = source.longest();
+    if let Some((promised, end)) = promised {
+        cut_off(end, promised)?;
+        let ends = source.audio.iter().map(|audio| audio.end);
+        let longest = ends.chain(source.video.iter().map(|video| video.end)).max().unwrap_or_default();
+        if longest > promised + LOSS {
+            let (there, promised) = (longest.as_secs_f64(), promised.as_secs_f64());
+            source.notes.push(format!("the file says that it lasts {promised:.1} s; there are {there:.1} s"));
         }
-        if let Some(promised) = report.promised() {
-            let video = source.video.iter().map(|video| video.end);
-            let longest = video.chain(source.audio.iter().map(|audio| audio.end)).max().unwrap_or_default();
-            let loss = promised.saturating_sub(longest);
-            if loss > LOSS && loss > promised / 20 {
-                let (there, promised) = (longest.as_secs_f64(), promised.as_secs_f64());
-                return Err(refusal(Reason::CutOff { there, promised }));
-            }
-        }
+    }
+    note_ends(&mut source);
+    find_bit_rate(&report, &mut source);
+    if let Some(video) = &mut source.video
+        && !report.tells_fields(video.stream)
+    {
+        let stream = video.stream.to_string();
+        let first = [
+            "-select_streams",
+            &stream,
+            "-read_intervals",
+            FIRST_PICTURES,
+            "-show_entries",
+            "frame=interlaced_frame",
+            "-of",
+            "json",
+        ];
+        video.is_interlaced = ask(path, &first).await?.has_fields();
+    }
+    if let Some(video) = &mut source.video
+        && video.colour.transfer.as_deref() == Some("smpte2084")
+    {
+        let stream = video.stream.to_string();
+        let first = [
+            "-select_streams",
+            &stream,
+            "-read_intervals",
+            "%+#1",
+            "-show_frames",
+            "-show_streams",
+            "-of",
+            "json",
+        ];
+        video.mastering = ask(path, &first).await?.mastering();
     }
     Ok(source)
 }
 
-/// Whether the first box of a file is one that MP4 and `QuickTime` files begin with.
-fn begins_like_mp4(path: &Path) -> bool {
-    let mut head = [0; 8];
-    let is_read = std::fs::File::open(path).is_ok_and(|mut file| file.read_exact(&mut head).is_ok());
-    is_read && [b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"].iter().any(|kind| head.ends_with(*kind))
+/// Whether there is less than the head of a file promises.
+fn cut_off(there: Duration, promised: Duration) -> Result<(), Reason> {
+    let loss = promised.saturating_sub(there);
+    if loss > LOSS && loss > promised / 20 {
+        let (there, promised) = (there.as_secs_f64(), promised.as_secs_f64());
+        return Err(Reason::CutOff { there, promised });
+    }
+    Ok(())
 }
 
-async fn ffprobe(path: &Path, questions: &[&str]) -> Result<Vec<u8>, Reason> {
+/// Leaves out what an index has no samples of.
+fn drop_empty(source: &mut Source) {
+    let notes = &mut source.notes;
+    source.audio.retain(|audio| {
+        let is_there = !audio.end.is_zero() && audio.packets != Some(0);
+        if !is_there {
+            notes.push(format!("audio track {} is empty and was left out", audio.stream));
+        }
+        is_there
+    });
+    if source.video.as_ref().is_some_and(|video| video.end.is_zero()) {
+        source.notes.push("the video track is empty and was left out".to_owned());
+        source.video = None;
+    }
+}
+
+/// Finds out when tracks begin and end by looking at everything, and says when the last of all ends by the file's own
+/// clock. Muxers write that as its length, wherever the clock starts, and count captions that outlast the picture.
+async fn measure(report: &Report, source: &mut Source) -> Result<Duration, Reason> {
+    let video: Vec<u32> = source.video.iter().map(|video| video.stream).collect();
+    let audio: Vec<u32> = source.audio.iter().map(|audio| audio.stream).collect();
+    let scan = scan::scan(&source.path, &source.container, &video, &audio).await?;
+    let tracks = video.iter().chain(&audio).filter_map(|stream| scan.tracks.get(stream));
+    let first = tracks.map(|track| track.start).fold(f64::INFINITY, f64::min);
+    let begin = report.begin().filter(|begin| (begin - first).abs() < LOSS.as_secs_f64()).unwrap_or(first);
+    let find = |stream: u32| {
+        let track = scan.tracks.get(&stream)?;
+        let (start, end) = (duration(track.start - begin), duration(track.end - begin));
+        let length = end.checked_sub(start).filter(|length| !length.is_zero())?;
+        Some((start, end, length, *track))
+    };
+    source.video = source.video.take().and_then(|video| {
+        let Some((start, end, length, track)) = find(video.stream) else {
+            source.notes.push("the video track is empty and was left out".to_owned());
+            return None;
+        };
+        // Over a jump, ffprobe's average says nothing.
+        let counted = if scan.jumps.is_empty() { None } else { rate(track.packets, length) };
+        let average_rate = counted.or(video.average_rate);
+        Some(Video { start, end, bit_rate: bits(track.bytes, length), average_rate, ..video })
+    });
+    for mut audio in std::mem::take(&mut source.audio) {
+        let Some((start, end, length, track)) = find(audio.stream) else {
+            source.notes.push(format!("audio track {} is empty and was left out", audio.stream));
+            continue;
+        };
+        audio.packets = Some(track.packets);
+        audio.bit_rate = bits(track.bytes, length);
+        (audio.start, audio.end) = (start, end);
+        source.audio.push(audio);
+    }
+    let jumps = scan.jumps.iter();
+    source.jumps =
+        jumps.map(|jump| Jump { at: jump.at - begin, by: jump.by, clock: jump.clock - begin }).collect();
+    source.restarts = scan.restarts();
+    for jump in &source.jumps {
+        // ffprobe adds what the clock of a transport stream has in all where it seems to have run over.
+        let by =
+            if jump.by.abs() > MPEG_CLOCK / 2.0 { jump.by - MPEG_CLOCK.copysign(jump.by) } else { jump.by };
+        source.notes.push(format!(
+            "the file's clock jumps by {by:.1} s at {:.1} s; what comes after goes on from there",
+            jump.at
+        ));
+    }
+    let end = scan.tracks.values().map(|track| track.end).fold(0.0, f64::max);
+    let jumped: f64 = scan.jumps.iter().map(|jump| jump.by).sum();
+    Ok(duration(end + jumped))
+}
+
+/// Says what will be filled in because tracks do not begin or end together.
+fn note_ends(source: &mut Source) {
+    let Some(video) = &source.video else { return };
+    if video.start > LATE {
+        let seconds = video.start.as_secs_f64();
+        source
+            .notes
+            .push(format!("the picture begins {seconds:.1} s late; until then its first one is shown"));
+    }
+    for audio in &source.audio {
+        if audio.start > video.start + LATE {
+            let seconds = audio.start.as_secs_f64();
+            source.notes.push(format!(
+                "audio track {} begins at {seconds:.1} s; there is silence before",
+                audio.stream
+            ));
+        }
+        let missing = video.end.saturating_sub(audio.end);
+        if missing > LATE {
+            let seconds = missing.as_secs_f64();
+            source.notes.push(format!(
+                "audio track {} ends {seconds:.1} s before the picture; there is silence after",
+                audio.stream
+            ));
+        }
+    }
+}
+
+/// Where no track says what it takes, the picture takes what the sound leaves.
+fn find_bit_rate(report: &Report, source: &mut Source) {
+    let total = report.bit_rate().or_else(|| bits(source.bytes, source.duration));
+    let sound: u64 = source.audio.iter().filter_map(|audio| audio.bit_rate).sum();
+    if let (Some(video), Some(total)) = (&mut source.video, total)
+        && video.bit_rate.is_none()
+    {
+        video.bit_rate = total.checked_sub(sound).filter(|rate| *rate > 0);
+    }
+}
+
+fn rate(frames: u64, time: Duration) -> Option<Rate> {
+    let frames = u32::try_from(frames.checked_mul(1_000)?).ok().filter(|frames| *frames > 0)?;
+    let seconds = u32::try_from(time.as_millis()).ok().filter(|milliseconds| *milliseconds > 0)?;
+    Some(Rate { frames, seconds })
+}
+
+fn bits(bytes: u64, time: Duration) -> Option<u64> {
+    let milliseconds = u64::try_from(time.as_millis()).ok()?;
+    bytes.checked_mul(8_000)?.checked_div(milliseconds).filter(|rate| *rate > 0)
+}
+
+async fn ask(path: &Path, questions: &[&str]) -> Result<Report, Reason> {
     let output = command(path, questions).output().await.map_err(Reason::of_start)?;
-    if output.status.success() { Ok(output.stdout) } else { Err(Reason::of_stderr(&output.stderr)) }
+    if !output.status.success() {
+        return Err(Reason::of_stderr(&output.stderr));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|error| Reason::Report(error.to_string()))
 }
 
 fn command(path: &Path, questions: &[&str]) -> Command {
@@ -190,179 +510,6 @@ fn command(path: &Path, questions: &[&str]) -> Command {
     command.args(["-v", "error"]).args(questions).args(input_options(path));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
-}
-
-/// Reads the whole file, though without decoding it, to see when its streams begin and end: what many kinds of
-/// file do not say, or say wrong. In seconds, by number of the stream.
-async fn measure(path: &Path) -> Result<BTreeMap<u32, (f64, f64)>, Reason> {
-    let questions =
-        ["-show_entries", "packet=stream_index,pts_time,dts_time,duration_time", "-of", "csv=p=0"];
-    let mut child = command(path, &questions).spawn().map_err(Reason::of_start)?;
-    let stdout = child.stdout.take().expect("stdout is piped");
-    let mut stderr = child.stderr.take().expect("stderr is piped");
-    let complaints = tokio::spawn(async move {
-        let mut text = Vec::new();
-        stderr.read_to_end(&mut text).await.map(|_| text)
-    });
-
-    let mut spans: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
-    let mut lines = BufReader::new(stdout).lines();
-    while let Some(line) = lines.next_line().await.map_err(|error| Reason::Report(error.to_string()))? {
-        let mut fields = line.split(',');
-        let Some(stream) = fields.next().and_then(|field| field.parse().ok()) else { continue };
-        let mut numbers = fields.map(|field| field.parse::<f64>().ok());
-        let (presented, decoded) = (numbers.next().flatten(), numbers.next().flatten());
-        let Some(time) = presented.or(decoded) else { continue };
-        let length = numbers.next().flatten().unwrap_or(0.0);
-        let (start, end) = spans.entry(stream).or_insert((time, time));
-        *start = start.min(time);
-        *end = end.max(time + length);
-    }
-    let status = child.wait().await.map_err(Reason::of_start)?;
-    if !status.success() {
-        return Err(Reason::of_stderr(&complaints.await.ok().and_then(Result::ok).unwrap_or_default()));
-    }
-    Ok(spans)
-}
-
-/// What the report says, and whether it says how long the streams are.
-fn read(report: &Report, path: &Path, bytes: u64) -> Result<(Source, bool), Reason> {
-    let container = report.format.name.clone();
-    let begin = report.format.start_time.as_deref().and_then(|time| time.parse().ok()).unwrap_or(0.0);
-    let end = |stream: &Stream| stream.end(&container).map(|end| duration(end - begin));
-    let is = |kind: &'static str| move |stream: &&Stream| stream.codec_type.as_deref() == Some(kind);
-
-    // The picture on the cover of a song is a video stream to ffmpeg.
-    let video = report.streams.iter().filter(is("video")).find(|stream| stream.disposition.attached_pic == 0);
-    // As many players: the default track, else the first; but one that can be decoded, if there is any. Phones
-    // add sound in formats of their own beside it.
-    let mut audio: Vec<&Stream> = report.streams.iter().filter(is("audio")).collect();
-    audio.sort_by_key(|stream| (stream.codec().is_err(), stream.disposition.default == 0));
-    let audio = audio.first().copied();
-    if video.is_none() && audio.is_none() {
-        return Err(Reason::NoTracks);
-    }
-
-    let ends: Vec<Option<Duration>> = video.into_iter().chain(audio).map(end).collect();
-    // The tags of a Matroska file that was edited may be those of the file it once was.
-    let longest = ends.iter().flatten().max().copied().unwrap_or_default();
-    let is_stale = report.promised().is_some_and(|promised| promised.abs_diff(longest) > LOSS);
-    let is_measured = !is_stale && ends.iter().all(|end| end.is_some_and(|end| !end.is_zero()));
-    let video = video.map(|stream| {
-        let (width, height) = stream.shown().ok_or(Reason::NoPicture)?;
-        Ok(Video {
-            stream: stream.index,
-            codec: stream.codec()?,
-            width,
-            height,
-            base_rate: stream.r_frame_rate.as_deref().and_then(Rate::parse),
-            average_rate: stream.avg_frame_rate.as_deref().and_then(Rate::parse),
-            end: end(stream).unwrap_or_default(),
-        })
-    });
-    let audio = audio.map(|stream| {
-        Ok(Audio {
-            stream: stream.index,
-            codec: stream.codec()?,
-            language: stream.tags.get("language").cloned(),
-            end: end(stream).unwrap_or_default(),
-        })
-    });
-    let (video, audio) = (video.transpose()?, audio.transpose()?);
-    Ok((Source { path: path.to_owned(), bytes, container, video, audio }, is_measured))
-}
-
-/// What `ffprobe -of json` prints, as far as it matters here.
-#[derive(Debug, Deserialize)]
-struct Report {
-    #[serde(default)]
-    streams: Vec<Stream>,
-    format: Format,
-}
-
-impl Report {
-    /// How long the head of the file says that it is. Of other kinds of file ffprobe reckons it from what is there,
-    /// or from the bit rate.
-    fn promised(&self) -> Option<Duration> {
-        let has_it = self.format.name.starts_with("matroska") || self.format.name == "flv";
-        let seconds = self.format.duration.as_ref().filter(|_| has_it)?.parse().ok()?;
-        Some(duration(seconds)).filter(|promised| !promised.is_zero())
-    }
-}
-
-#[derive(Debug, Deserialize)]
-struct Format {
-    #[serde(rename = "format_name")]
-    name: String,
-    start_time: Option<String>,
-    duration: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Stream {
-    index: u32,
-    codec_type: Option<String>,
-    codec_name: Option<String>,
-    width: Option<u32>,
-    height: Option<u32>,
-    sample_aspect_ratio: Option<String>,
-    r_frame_rate: Option<String>,
-    avg_frame_rate: Option<String>,
-    start_time: Option<String>,
-    duration: Option<String>,
-    #[serde(default)]
-    disposition: Disposition,
-    #[serde(default)]
-    tags: BTreeMap<String, String>,
-    #[serde(default)]
-    side_data_list: Vec<SideData>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Disposition {
-    #[serde(default)]
-    attached_pic: u8,
-    #[serde(default)]
-    default: u8,
-}
-
-#[derive(Debug, Deserialize)]
-struct SideData {
-    rotation: Option<f64>,
-}
-
-impl Stream {
-    fn codec(&self) -> Result<String, Reason> {
-        let codec = self.codec_name.as_deref().filter(|name| !matches!(*name, "unknown" | "none"));
-        codec.map(str::to_owned).ok_or(Reason::UnknownCodec)
-    }
-
-    /// When it ends, if that is to be believed: only MP4 and its kin index every sample, and only a Matroska
-    /// writer that finished its file tags every track. Elsewhere ffprobe reckons from the bit rate.
-    fn end(&self, container: &str) -> Option<f64> {
-        if container.starts_with("mov,") {
-            let start = self.start_time.as_deref().and_then(|time| time.parse().ok()).unwrap_or(0.0);
-            return Some(start + self.duration.as_deref()?.parse::<f64>().ok()?);
-        }
-        if container.starts_with("matroska") {
-            return clock(self.tags.get("DURATION")?);
-        }
-        None
-    }
-
-    /// Its size on the screen. Pixels that are not square change the width, as in every player; a quarter turn
-    /// swaps the sides.
-    fn shown(&self) -> Option<(u32, u32)> {
-        let (width, height) = (self.width.filter(|w| *w > 0)?, self.height.filter(|h| *h > 0)?);
-        let pixel = self.sample_aspect_ratio.as_deref().and_then(Rate::parse);
-        let width = pixel.map_or(width, |shape| {
-            let wide = u64::from(width) * u64::from(shape.frames) / u64::from(shape.seconds);
-            u32::try_from(wide).unwrap_or(u32::MAX).max(1)
-        });
-        let rotation = self.side_data_list.iter().find_map(|data| data.rotation).unwrap_or(0.0);
-        let is_on_its_side = (rotation.rem_euclid(180.0) - 90.0).abs() < 45.0;
-        Some(if is_on_its_side { (height, width) } else { (width, height) })
-    }
 }
 
 /// `01:02:03.5` in seconds.
@@ -433,6 +580,41 @@ pub enum Reason {
     /// Its codec is none that ffmpeg knows.
     #[error("is in a codec that this ffmpeg does not know: convert it to H.264 and AAC first")]
     UnknownCodec,
+    /// There are more tracks than anybody needs.
+    #[error("has {there} tracks, and at most {most} are read: leave out those that are not needed")]
+    TooManyTracks {
+        /// How many there are.
+        there: usize,
+        /// How many there may be.
+        most: usize,
+    },
+    /// Its picture is larger than can be decoded.
+    #[error(
+        "is {width}x{height} pixels, and at most 67 million (8192x8192) are decoded: scale it down first"
+    )]
+    TooLarge {
+        /// In pixels, as stored.
+        width: u32,
+        /// In pixels, as stored.
+        height: u32,
+    },
+    /// Its colours are Dolby's own.
+    #[error(
+        "is Dolby Vision of profile 5, whose colours only Dolby's decoders know: \
+         export it as HDR10, HLG or standard range"
+    )]
+    DolbyVision,
+    /// Its clock turns back, in a kind of file where it must not.
+    #[error("has timestamps that turn back by {by:.1} s at {at:.1} s: it is damaged; export it again")]
+    TurnsBack {
+        /// When, in seconds.
+        at: f64,
+        /// By how many seconds.
+        by: f64,
+    },
+    /// Its clock jumps too often to be one.
+    #[error("has timestamps that jump more than {0} times: it is damaged; export it again")]
+    Jumps(usize),
     /// `ffprobe` printed something else than it should.
     #[error("ffprobe's answer cannot be understood: {0}")]
     Report(String),
@@ -461,90 +643,6 @@ impl Reason {
 mod tests {
     use super::*;
 
-    /// A report like those of ffprobe 5.1, with what differs from case to case filled in.
-    fn source(format: &str, streams: &str) -> Result<(Source, bool), Reason> {
-        let report = format!(r#"{{"streams":[{streams}],"format":{{{format}}}}}"#);
-        read(&serde_json::from_str(&report).unwrap(), Path::new("a.mp4"), 1)
-    }
-
-    const MP4: &str = r#""format_name":"mov,mp4,m4a,3gp,3g2,mj2","start_time":"0.000000","duration":"8.0""#;
-
-    fn video(more: &str) -> String {
-        format!(
-            r#"{{"index":0,"codec_type":"video","codec_name":"h264","width":1280,"height":720,
-                "r_frame_rate":"30000/1001","avg_frame_rate":"30000/1001","start_time":"0.000000",
-                "duration":"8.000000"{more}}}"#
-        )
-    }
-
-    fn size(more: &str) -> (u32, u32) {
-        let (source, _) = source(MP4, &video(more)).unwrap();
-        source.video.map(|video| (video.width, video.height)).unwrap()
-    }
-
-    #[test]
-    fn a_picture_is_measured_as_it_is_shown() {
-        assert_eq!(size(""), (1280, 720));
-        assert_eq!(
-            size(r#","side_data_list":[{"side_data_type":"Display Matrix","rotation":-90}]"#),
-            (720, 1280)
-        );
-        assert_eq!(size(r#","side_data_list":[{"rotation":270}]"#), (720, 1280));
-        assert_eq!(size(r#","side_data_list":[{"rotation":180}]"#), (1280, 720));
-        assert_eq!(size(r#","sample_aspect_ratio":"3:4""#), (960, 720));
-        assert_eq!(size(r#","sample_aspect_ratio":"0:1""#), (1280, 720));
-        assert_eq!(size(r#","sample_aspect_ratio":"3:4","side_data_list":[{"rotation":90}]"#), (720, 960));
-    }
-
-    #[test]
-    fn a_cover_is_no_video() {
-        let cover = video(r#","disposition":{"default":0,"attached_pic":1}"#);
-        let sound =
-            r#"{"index":1,"codec_type":"audio","codec_name":"aac","duration":"8.1","start_time":"0.0"}"#;
-        let (found, _) = source(MP4, &format!("{cover},{sound}")).unwrap();
-        assert_eq!(found.video, None);
-        assert_eq!(found.audio.unwrap().stream, 1);
-        assert!(matches!(source(MP4, &cover), Err(Reason::NoTracks)));
-    }
-
-    #[test]
-    fn the_default_track_is_heard() {
-        let sound = |index: u32, default: u8| {
-            format!(
-                r#"{{"index":{index},"codec_type":"audio","codec_name":"aac","start_time":"0.0","duration":"8.1",
-                    "disposition":{{"default":{default}}},"tags":{{"language":"ger"}}}}"#
-            )
-        };
-        let (found, _) = source(MP4, &[sound(0, 0), sound(1, 1)].join(",")).unwrap();
-        let foreign = sound(0, 1).replace("\"aac\"", "\"unknown\"");
-        assert_eq!(
-            source(MP4, &[foreign.clone(), sound(1, 0)].join(",")).unwrap().0.audio.unwrap().stream,
-            1
-        );
-        assert!(matches!(source(MP4, &foreign), Err(Reason::UnknownCodec)));
-        assert_eq!(
-            found.audio.unwrap(),
-            Audio {
-                stream: 1,
-                codec: "aac".into(),
-                language: Some("ger".into()),
-                end: Duration::from_millis(8_100),
-            }
-        );
-    }
-
-    #[test]
-    fn only_an_index_of_every_sample_is_believed() {
-        assert!(source(MP4, &video("")).unwrap().1);
-        assert!(!source(r#""format_name":"mpegts","start_time":"1.4""#, &video("")).unwrap().1);
-        let matroska = r#""format_name":"matroska,webm","start_time":"0.500000""#;
-        assert!(!source(matroska, &video("")).unwrap().1);
-        let (tagged, is_measured) =
-            source(matroska, &video(r#","tags":{"DURATION":"00:01:08.500000000"}"#)).unwrap();
-        assert!(is_measured);
-        assert_eq!(tagged.duration(), Duration::from_secs(68));
-    }
-
     #[test]
     fn a_path_is_a_path_whatever_it_looks_like() {
         let options = input_options(Path::new("/films/http:x.mp4"));
@@ -565,5 +663,20 @@ mod tests {
         assert!(reason("[hls @ 0x1] Format not on whitelist 'mov'\n").contains("not accepted"));
         let words = "is not a video, or is damaged (Invalid data found when processing input)";
         assert_eq!(reason("file:/a.mp4: Invalid data found when processing input\n"), words);
+    }
+
+    #[test]
+    fn as_json_a_source_has_a_name_and_seconds() {
+        let source = Source {
+            path: "/home/ines/talk.mp4".into(),
+            duration: Duration::from_millis(8_500),
+            notes: vec!["private".into()],
+            ..Source::default()
+        };
+        let json = serde_json::to_value(&source).unwrap();
+        assert_eq!((json["name"].as_str(), json["duration"].as_f64()), (Some("talk.mp4"), Some(8.5)));
+        assert!(!json.to_string().contains("ines"), "{json}");
+        let read: Source = serde_json::from_value(json).unwrap();
+        assert_eq!((read.path, read.duration), ("talk.mp4".into(), source.duration));
     }
 }

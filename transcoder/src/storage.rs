@@ -20,14 +20,19 @@ use object_store::path::Path as Key;
 use object_store::{
     Attribute, Attributes, ClientOptions, ObjectStore, ObjectStoreExt, PutOptions, PutPayload, RetryConfig,
 };
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::asset::{AssetId, Generation};
+use crate::encryption;
 use crate::package::Package;
 use crate::{CancellationToken, Progress};
 
 /// Puts at once: enough to hide the time that one takes to be answered, few enough to be fair to others.
 const PUTS_AT_ONCE: usize = 8;
+
+/// Bytes in memory at once, unless one object has more: a segment is read whole before it is put.
+const BYTES_AT_ONCE: u32 = 8 << 20;
 
 /// How long the first request may take. Without credentials in the environment those of the machine are asked
 /// for, and on most machines nobody answers.
@@ -43,16 +48,21 @@ const RETRY_TIME: Duration = Duration::from_mins(2);
 /// How long one put may take: a segment over a slow line needs more than the half minute that is usual.
 const PUT_TIME: Duration = Duration::from_mins(5);
 
-/// A generation never changes; what names it may at any time.
+/// A generation never changes; what names it may at any time; and a key stays where it is.
 const IMMUTABLE: &str = "max-age=31536000, immutable";
 const MUTABLE: &str = "no-cache";
+const SECRET: &str = "no-store";
 
 /// Content types by extension (Apple's authoring guide, "Delivery").
-const CONTENT_TYPES: [(&str, &str); 4] = [
+const CONTENT_TYPES: [(&str, &str); 8] = [
     ("m3u8", "application/vnd.apple.mpegurl"),
     ("mp4", "video/mp4"),
     ("m4s", "video/iso.segment"),
+    ("ts", "video/mp2t"),
+    ("vtt", "text/vtt; charset=utf-8"),
+    ("jpg", "image/jpeg"),
     ("json", "application/json"),
+    ("txt", "text/plain; charset=utf-8"),
 ];
 
 /// Where assets are kept.
@@ -194,15 +204,19 @@ impl Store {
         let total = package.media.iter().map(|file| file.bytes).sum();
         let done = AtomicU64::new(0);
         let added = changes.added();
+        let room = Semaphore::new(BYTES_AT_ONCE as usize);
         stream::iter(&package.media)
             .map(|file| async {
+                let needed = u32::try_from(file.bytes).unwrap_or(u32::MAX).min(BYTES_AT_ONCE);
+                let _room = room.acquire_many(needed).await.expect("it is never closed");
                 let bytes = tokio::task::spawn_blocking({
                     let path = file.path.clone();
                     move || fs::read(path)
                 });
                 let bytes = bytes.await.expect("reading a file does not panic").map_err(Error::Temporary)?;
                 added(&file.key);
-                self.put(&file.key, bytes, IMMUTABLE).await?;
+                let is_key = file.key.ends_with(encryption::EXTENSION);
+                self.put(&file.key, bytes, if is_key { SECRET } else { IMMUTABLE }).await?;
                 let before = done.fetch_add(file.bytes, Ordering::Relaxed);
                 progress.published(before + file.bytes, total);
                 Ok(())
@@ -210,7 +224,7 @@ impl Store {
             .buffer_unordered(PUTS_AT_ONCE)
             .try_collect::<()>()
             .await?;
-        stream::iter(&package.playlists)
+        stream::iter(&package.texts)
             .map(|(key, text)| {
                 added(key);
                 self.put(key, text.clone().into_bytes(), IMMUTABLE)
@@ -465,8 +479,8 @@ mod tests {
     };
 
     use super::*;
-    use crate::asset::{Asset, Source, State};
-    use crate::package::MediaFile;
+    use crate::asset::{self, Asset};
+    use crate::package::{Edition, MediaFile};
 
     /// A bucket that writes down what is put and deleted, and refuses what it is told to refuse.
     #[derive(Debug, Default)]
@@ -550,31 +564,14 @@ mod tests {
         let now: jiff::Timestamp = format!("2026-11-22T10:00:{second}Z").parse().unwrap();
         let generation = Generation::new(now, 1);
         let base = format!("assets/a/{generation}/360p");
-        let description = Asset {
-            asset: asset.clone(),
-            state: State::Ready,
-            generation: generation.clone(),
-            created: now,
-            duration: 6.0,
-            source: Source {
-                name: "a.mp4".into(),
-                bytes: 1,
-                duration: 6.0,
-                container: "mov".into(),
-                video: None,
-                audio_codec: None,
-            },
-            renditions: Vec::new(),
-        };
+        let name = |name: &str| format!("{base}/{name}");
+        let file = |file| MediaFile { key: name(file), path: path.clone(), bytes: 5, sha256: [0; 32] };
         let package = Package {
-            asset,
-            generation,
-            media: ["init.mp4", "00001.m4s", "00002.m4s"]
-                .map(|name| MediaFile { key: format!("{base}/{name}"), path: path.clone(), bytes: 5 })
-                .into(),
-            playlists: vec![(format!("{base}/index.m3u8"), "media playlist".into())],
+            media: ["init.mp4", "00001.m4s", "00002.m4s"].map(file).into(),
+            texts: vec![(name("index.m3u8"), "media playlist".into())],
             multivariant: format!("playlist {second}"),
-            description,
+            description: Asset { generation: generation.clone(), ..asset::described(&asset, now) },
+            edition: Edition { asset, generation, created: now },
         };
         (package, folder)
     }

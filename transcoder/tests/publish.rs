@@ -95,7 +95,7 @@ fn a_bucket_gets_segments_first_and_the_playlist_last() {
     assert!(stderr.contains("does not exist: create it") && stderr.lines().count() == 1, "{stderr}");
 
     assert!(moto.request("PUT", "/media").0.starts_with("http/1.1 200"));
-    let output = moto.command(&studio, &clip, "s3://media/films").output().unwrap();
+    let output = moto.command(&studio, &clip, "s3://media/films").arg("--encrypt").output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{stderr}");
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "films/assets/a/index.m3u8\n");
@@ -114,6 +114,10 @@ fn a_bucket_gets_segments_first_and_the_playlist_last() {
         ),
         (format!("{generation}/64p/init.mp4"), "video/mp4", "max-age=31536000, immutable"),
         (format!("{generation}/audio/00001.m4s"), "video/iso.segment", "max-age=31536000, immutable"),
+        (format!("{generation}/keys/00001.key"), "application/octet-stream", "no-store"),
+        (format!("{generation}/poster.jpg"), "image/jpeg", "max-age=31536000, immutable"),
+        (format!("{generation}/storyboard.vtt"), "text/vtt", "max-age=31536000, immutable"),
+        (format!("{generation}/sha256sums.txt"), "text/plain", "max-age=31536000, immutable"),
     ] {
         let (head, _) = moto.request("GET", &format!("/media/films/assets/a/{name}"));
         assert!(head.contains(&format!("content-type: {content_type}")), "{name}: {head}");
@@ -125,8 +129,14 @@ fn a_bucket_gets_segments_first_and_the_playlist_last() {
     let rank = |key: &String| match key.as_str() {
         "films/assets/a/index.m3u8" => 4,
         key if ends(key, &["/.check"]) => 0,
-        key if ends(key, &["/00001.m4s", "/init.mp4"]) => 1,
-        key if ends(key, &["/64p/index.m3u8", "/audio/index.m3u8"]) => 2,
+        key if ends(key, &[".m4s", "/init.mp4", ".jpg", "/00001.key"]) => 1,
+        key if ends(
+            key,
+            &["/index.m3u8", "/iframes.m3u8", "/storyboard.m3u8", ".vtt", "/sha256sums.txt"],
+        ) =>
+        {
+            2
+        }
         key if ends(key, &["/asset.json"]) => 3,
         key => panic!("{key} was put"),
     };

@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 use transcoder::encoder::Encoder;
+use transcoder::plan::Options;
 use transcoder::storage::{Access, Store};
 use transcoder::{CancellationToken, Error, Job};
 
@@ -22,6 +23,8 @@ pub(crate) struct Published {
     pub(crate) root: PathBuf,
     /// The asset's folder.
     pub(crate) asset: PathBuf,
+    /// The folder of this encode.
+    pub(crate) generation: PathBuf,
     /// The multivariant playlist.
     pub(crate) multivariant: String,
 }
@@ -54,15 +57,21 @@ impl Studio {
 
     /// Encodes and publishes a source as asset `a`.
     pub(crate) async fn publish(&self, input: &Path) -> Result<Published, Error> {
+        self.publish_as(input, &Options::default()).await
+    }
+
+    pub(crate) async fn publish_as(&self, input: &Path, options: &Options) -> Result<Published, Error> {
         let root = self.path("media");
         let store = Store::open(root.to_str().unwrap(), &Access::default())?;
-        let job = Job { input: input.to_owned(), asset: "a".parse().unwrap(), encoder: Encoder::Ffmpeg };
+        let asset = "a".parse().unwrap();
+        let job = Job { input: input.to_owned(), asset, encoder: Encoder::Ffmpeg, options: options.clone() };
         let now = "2026-11-22T10:00:00Z".parse().unwrap();
         let published = transcoder::encode(&job, &store, now, &(), &CancellationToken::new()).await?;
         assert_eq!(published.playlist, "assets/a/index.m3u8");
         let multivariant = std::fs::read_to_string(root.join(&published.playlist)).unwrap();
         let asset = root.join("assets/a");
-        Ok(Published { root, asset, multivariant })
+        let generation = asset.join(published.generation.to_string());
+        Ok(Published { root, asset, generation, multivariant })
     }
 
     /// Runs the command line with these arguments; it publishes to a folder unless they say otherwise.
@@ -90,8 +99,8 @@ impl Studio {
 impl Published {
     /// Names of the renditions, as the playlist has them, with their size in pixels.
     pub(crate) fn sizes(&self) -> Vec<String> {
-        let attribute = "RESOLUTION=";
-        let sizes = self.multivariant.lines().filter_map(|line| line.split_once(attribute));
+        let variants = self.multivariant.lines().filter(|line| line.starts_with("#EXT-X-STREAM-INF:"));
+        let sizes = variants.filter_map(|line| line.split_once("RESOLUTION="));
         let mut sizes: Vec<_> = sizes.map(|(_, rest)| rest.split(',').next().unwrap().to_owned()).collect();
         sizes.sort_by_key(|size| std::cmp::Reverse(size.split('x').next().unwrap().parse::<u32>().unwrap()));
         sizes
@@ -99,15 +108,21 @@ impl Published {
 
     /// The media playlist of a rendition.
     pub(crate) fn playlist(&self, rendition: &str) -> PathBuf {
-        let found = files(&self.asset);
+        let found = files(&self.generation);
         let end = format!("{rendition}/index.m3u8");
         found.into_iter().find(|path| path.ends_with(&end)).unwrap_or_else(|| panic!("no {rendition}"))
     }
 
+    /// Names of those with a picture.
+    pub(crate) fn pictures(&self) -> Vec<String> {
+        let is_other = |name: &str| name.starts_with("audio") || name.starts_with("captions");
+        self.renditions().into_iter().filter(|name| !is_other(name)).collect()
+    }
+
     pub(crate) fn renditions(&self) -> Vec<String> {
-        let playlists = files(&self.asset).into_iter().filter(|path| path.ends_with("index.m3u8"));
+        let playlists = files(&self.generation).into_iter().filter(|path| path.ends_with("index.m3u8"));
         let folders = playlists.map(|path| path.parent().unwrap().file_name().unwrap().to_owned());
-        folders.map(|name| name.into_string().unwrap()).filter(|name| name != "a").collect()
+        folders.map(|name| name.into_string().unwrap()).collect()
     }
 }
 
@@ -127,11 +142,39 @@ pub(crate) fn times(playlist: &Path, key_frames_only: bool) -> Vec<f64> {
 pub(crate) fn ffprobe(path: &Path, entries: &str) -> String {
     let output = Command::new("ffprobe")
         .args(["-v", "error", "-of", "csv=p=0", "-show_entries", entries])
+        .args(any_extension(path))
         .arg(path)
         .output()
         .expect("the tests need ffprobe: `apt-get install ffmpeg`");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// A program that set-up brings for the tests, by its name in target/tools/bin.
+pub(crate) fn tool(name: &str) -> Command {
+    Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/bin").join(name))
+}
+
+/// What a command printed, which has to succeed.
+pub(crate) fn printed(command: &mut Command) -> String {
+    let output =
+        command.output().unwrap_or_else(|error| panic!("{command:?}: {error}; `make test` sets it up"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The MD5 of each picture or packet of sound of a file, as it is after decoding.
+pub(crate) fn decoded(path: &Path) -> Vec<String> {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-nostdin"]).args(any_extension(path)).arg("-i").arg(path);
+    let text = printed(command.args(["-map", "0", "-f", "framemd5", "-"]));
+    let frames = text.lines().filter(|line| !line.starts_with('#'));
+    frames.map(|line| line.rsplit(',').next().unwrap().trim().to_owned()).collect()
+}
+
+/// From a disk, though not from a server, ffmpeg only reads what is called like a video, which a key is not.
+pub(crate) fn any_extension(path: &Path) -> &'static [&'static str] {
+    if path.extension() == Some("m3u8".as_ref()) { &["-allowed_extensions", "ALL"] } else { &[] }
 }
 
 /// The durations in a media playlist.
