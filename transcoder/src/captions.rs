@@ -221,7 +221,8 @@ fn written(cue: &Cue) -> String {
     format!("{id}{start} --> {end}{settings}\n{}\n\n", cue.text)
 }
 
-fn clock(milliseconds: u64) -> String {
+/// `00:01:02.500`
+pub(crate) fn clock(milliseconds: u64) -> String {
     let (seconds, rest) = (milliseconds / 1000, milliseconds % 1000);
     format!("{:02}:{:02}:{:02}.{rest:03}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }

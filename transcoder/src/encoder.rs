@@ -55,6 +55,18 @@ impl Encoder {
     }
 }
 
+/// Name of the file that a rendition or a track of sound is left in.
+#[must_use]
+pub fn track_file(name: &str) -> String {
+    format!("{name}.mp4")
+}
+
+/// Name of the file that captions of the source are left in.
+#[must_use]
+pub fn captions_file(name: &str) -> String {
+    format!("{name}.vtt")
+}
+
 /// Why something was not encoded.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::asset::{self, Asset, AssetId, Encryption, Generation, Objects, State, Versions};
 use crate::captions::{self, Cues};
 use crate::cut::{Segments, Timeline};
+use crate::encoder;
 use crate::encryption::{self, Key, Rotation};
 use crate::fragment::{self, Malformed};
 use crate::pictures::{self, Pictures};
@@ -126,13 +127,13 @@ pub fn package(
     check_length(&plan, &timelines)?;
     let cuts = common_cuts(&plan, &timelines)?;
 
-    let mut files = Files { folder: &folder, objects: Vec::new(), texts: Vec::new() };
+    let mut files = Files { folder: &folder, objects: Vec::new(), bytes: 0, texts: Vec::new() };
     let keys =
         options.encryption().map(|rotation| Keys::new(rotation, cuts.len(), &mut files)).transpose()?;
     let total = timelines.iter().map(|(_, timeline)| timeline.bytes).sum();
     let mut tracks = Vec::new();
     for (track, timeline) in timelines {
-        let go_on = |files: &Files<'_>| go_on(files.bytes(), total);
+        let go_on = |files: &Files<'_>| go_on(files.bytes, total);
         tracks.push(cut(track, &timeline, &cuts, options.container, keys.as_ref(), &mut files, &go_on)?);
     }
     let end = tracks.first().map_or(0.0, Track::seconds);
@@ -191,6 +192,8 @@ pub fn package(
 struct Files<'a> {
     folder: &'a Path,
     objects: Vec<MediaFile>,
+    /// What all of those take.
+    bytes: u64,
     texts: Vec<(String, String)>,
 }
 
@@ -200,36 +203,25 @@ impl Files<'_> {
         let path = self.folder.join(folder).join(name);
         let parent = path.parent().unwrap_or(self.folder);
         fs::create_dir_all(parent).and_then(|()| fs::write(&path, bytes)).map_err(failed(&path))?;
-        self.objects.push(MediaFile {
-            key: format!("{folder}/{name}"),
-            path,
-            bytes: bytes.len() as u64,
-            sha256: Sha256::digest(bytes).into(),
-        });
-        Ok(bytes.len() as u64)
+        Ok(self.add(format!("{folder}/{name}"), path, bytes))
     }
 
     /// Takes in a file that is there already.
     fn adopt(&mut self, name: &str) -> Result<u64, Error> {
         let path = self.folder.join(name);
         let content = fs::read(&path).map_err(failed(&path))?;
+        Ok(self.add(name.to_owned(), path, &content))
+    }
+
+    fn add(&mut self, key: String, path: PathBuf, content: &[u8]) -> u64 {
         let bytes = content.len() as u64;
-        self.objects.push(MediaFile {
-            key: name.to_owned(),
-            path,
-            bytes,
-            sha256: Sha256::digest(&content).into(),
-        });
-        Ok(bytes)
+        self.objects.push(MediaFile { key, path, bytes, sha256: Sha256::digest(content).into() });
+        self.bytes += bytes;
+        bytes
     }
 
     fn text(&mut self, folder: &str, name: &str, text: String) {
         self.texts.push((format!("{folder}/{name}"), text));
-    }
-
-    /// What all files take.
-    fn bytes(&self) -> u64 {
-        self.objects.iter().map(|file| file.bytes).sum()
     }
 
     /// What everything in a folder takes.
@@ -316,7 +308,7 @@ fn timeline(folder: &Path, name: &str) -> Result<Timeline, Error> {
 
 /// Where the encoder leaves a track.
 fn encoded_file(folder: &Path, name: &str) -> PathBuf {
-    folder.join(format!("{name}.mp4"))
+    folder.join(encoder::track_file(name))
 }
 
 /// Where channels or rate change within a track, ffmpeg begins its filters anew, and time with them.
@@ -462,7 +454,7 @@ fn cut_captions(
 ) -> Result<Track, String> {
     let path = match &captions.from {
         CaptionSource::File(path) => path.clone(),
-        CaptionSource::Stream(_) => files.folder.join(format!("{}.vtt", captions.name)),
+        CaptionSource::Stream(_) => files.folder.join(encoder::captions_file(&captions.name)),
     };
     let all = Cues::read(&path).map_err(|error| error.to_string())?;
     let starts: Vec<f64> = cuts.iter().copied().step_by(SEGMENTS_OF_CAPTIONS).collect();

@@ -33,6 +33,9 @@ use tokio::time::timeout;
 
 use self::key_frames::KeyFrames;
 use self::poster::{GLANCE, GLANCE_BYTES, choose};
+use crate::captions::clock;
+use crate::encoder::ffmpeg::{seconds, words};
+use crate::encoder::track_file;
 use crate::fragment::Malformed;
 use crate::ladder::{Codec, Range, Rendition};
 use crate::plan::Plan;
@@ -147,7 +150,7 @@ pub fn inputs(plan: &Plan, folder: &Path) -> Option<(Input, Input)> {
     let small = renditions.clone().min_by_key(by_size)?;
     let large = renditions.filter(|rendition| by_size(rendition) <= POSTER_LINES).max_by_key(by_size);
     let input = |rendition: &Rendition| Input {
-        path: folder.join(format!("{}.mp4", rendition.name)),
+        path: folder.join(track_file(&rendition.name)),
         width: rendition.width,
         height: rendition.height,
     };
@@ -298,7 +301,7 @@ impl Storyboard {
         for (i, start) in self.times.iter().enumerate() {
             let (sheet, place) = (i / self.per_sheet(), i % self.per_sheet());
             let (x, y) = (place % columns * width as usize, place / columns * height as usize);
-            let (start, end) = (clock(*start), clock(self.end(i)));
+            let (start, end) = (clock(milliseconds(*start)), clock(milliseconds(self.end(i))));
             let name = sheet_name(sheet + 1);
             let _ = write!(text, "\n{start} --> {end}\n{name}#xywh={x},{y},{width},{height}\n");
         }
@@ -369,19 +372,8 @@ fn peak(sheets: &[Sheet]) -> u64 {
     Rates::of(&things, target(sheets)).peak
 }
 
-fn milliseconds(time: Duration) -> u128 {
-    (time + Duration::from_micros(500)).as_millis()
-}
-
-/// `00:01:02.500`
-fn clock(time: Duration) -> String {
-    let all = milliseconds(time);
-    let (hours, minutes, seconds) = (all / 3_600_000, all / 60_000 % 60, all / 1000 % 60);
-    format!("{hours:02}:{minutes:02}:{seconds:02}.{:03}", all % 1000)
-}
-
-fn seconds(time: Duration) -> String {
-    format!("{}.{:06}", time.as_secs(), time.subsec_micros())
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from((time + Duration::from_micros(500)).as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Reads a film of key frames and nothing else. Without a word about its colours it is BT.709, as all that we
@@ -422,10 +414,6 @@ fn poster_arguments(film: &Path) -> Vec<OsString> {
          -f image2 -update 1 {POSTER}"
     )));
     line
-}
-
-fn words(text: &str) -> Vec<OsString> {
-    text.split_whitespace().map(OsString::from).collect()
 }
 
 /// Runs a command line in a folder, and returns what it prints: `most` bytes, or one more if it is more.
@@ -620,7 +608,7 @@ mod tests {
         let cues = cues(&pictures.vtt);
         assert_eq!(cues.len(), pictures.sheets.iter().map(|sheet| sheet.thumbnails).sum::<usize>());
         assert_eq!(cues[0].0, "00:00:00.000");
-        assert_eq!(cues.last().unwrap().1, clock(duration));
+        assert_eq!(cues.last().unwrap().1, clock(milliseconds(duration)));
         assert!(cues.windows(2).all(|pair| pair[0].1 == pair[1].0), "no gaps");
         assert!(cues.iter().all(|cue| cue.0 < cue.1), "no cue without duration");
         for (_, _, _, [x, y, w, h]) in &cues {
@@ -766,7 +754,7 @@ mod tests {
             assert_eq!(pixels.len(), (width * height) as usize);
             for (i, (start, _, _, [x, y, w, h])) in cues.iter().enumerate().filter(|(_, cue)| cue.2 == name) {
                 let key_frame = u32::try_from(i).unwrap() * step;
-                assert_eq!(*start, clock(time(u64::from(key_frame) * 1000)));
+                assert_eq!(*start, clock(u64::from(key_frame) * 1000));
                 let seen = pixels[((y + h / 2) * width + x + w / 2) as usize];
                 assert!(seen.abs_diff(shade(key_frame)) < 6, "{seen} for {i} on sheet {sheet}");
             }

@@ -512,6 +512,11 @@ fn command(path: &Path, questions: &[&str]) -> Command {
     command
 }
 
+/// The last that a program said before it gave up.
+pub(crate) fn last_words(text: &str) -> &str {
+    text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("no reason given")
+}
+
 /// `01:02:03.5` in seconds.
 pub(crate) fn clock(text: &str) -> Option<f64> {
     text.split(':').try_fold(0.0, |sum, part| Some(sum * 60.0 + part.trim().parse::<f64>().ok()?))
@@ -634,7 +639,7 @@ impl Reason {
             return Self::Truncated;
         }
         // `file:/a/b.mp4: Invalid data found when processing input`
-        let last = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("no reason given");
+        let last = last_words(&text);
         Self::NotVideo(last.rsplit(": ").next().unwrap_or(last).to_owned())
     }
 }

@@ -44,7 +44,7 @@ pub async fn measure(ffmpeg: &Path, plan: &Plan, folder: &Path) -> Result<Vec<(S
         let Some(reference) = encoder::ffmpeg::reference(plan, rendition, size) else { continue };
         let filters = filters(&reference, size);
         let mut input = OsString::from("file:");
-        input.push(format!("{}.mp4", rendition.name));
+        input.push(encoder::track_file(&rendition.name));
         let mut line: Vec<OsString> = ["-v", "error", "-nostdin", "-i"].map(Into::into).into();
         line.push(input);
         line.extend(probe::input_options(&plan.input));
@@ -82,8 +82,7 @@ async fn run(
     let output = command.output().await.map_err(started)?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
-        let last = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("no reason given");
-        return Err(Error::Failed(last.to_owned()));
+        return Err(Error::Failed(probe::last_words(&text).to_owned()));
     }
     Ok(output)
 }

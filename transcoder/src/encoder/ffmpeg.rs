@@ -26,7 +26,7 @@ use ffmpeg_sidecar::event::{FfmpegEvent, LogLevel};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::Error;
+use super::{Error, captions_file, track_file};
 use crate::Progress;
 use crate::captions;
 use crate::ladder::{Codec, Range, Rendition, Rung};
@@ -146,7 +146,8 @@ pub fn arguments(plan: &Plan, options: &Options) -> Vec<OsString> {
     for (i, Audio { name, kbps, .. }) in plan.audio.iter().enumerate() {
         line.extend(words(&format!(
             "-map [a{i}] {ANONYMOUS} -c:a aac -b:a {kbps}k -ar 48000 {FRAGMENTED} {BOXES} \
-             -frag_duration {SOUND_FRAGMENT} {name}.mp4"
+             -frag_duration {SOUND_FRAGMENT} {}",
+            track_file(name)
         )));
     }
     for Captions { name, from, .. } in &plan.captions {
@@ -154,7 +155,8 @@ pub fn arguments(plan: &Plan, options: &Options) -> Vec<OsString> {
         let codec = plan.caption_codecs.get(stream).map(String::as_str).unwrap_or_default();
         let Some(extraction) = captions::extraction(codec) else { continue };
         // Whoever reads it sees by its first line which of the two it is.
-        line.extend(words(&format!("{} {ANONYMOUS} {name}.vtt", extraction.options(*stream))));
+        let options = extraction.options(*stream);
+        line.extend(words(&format!("{options} {ANONYMOUS} {}", captions_file(name))));
     }
     line
 }
@@ -213,7 +215,10 @@ fn hdr10(mastering: Option<&Mastering>) -> String {
 /// A file whose ticks are such that every picture is so many of them, exactly.
 fn pictures_file(rendition: &Rendition, video: &Video) -> String {
     let ticks = video.grid.rate.frames;
-    format!("-video_track_timescale {ticks} {FRAGMENTED} frag_keyframe+{BOXES} {}.mp4", rendition.name)
+    format!(
+        "-video_track_timescale {ticks} {FRAGMENTED} frag_keyframe+{BOXES} {}",
+        track_file(&rendition.name)
+    )
 }
 
 /// What a source's pictures are to be compared with a rendition of them by: a filter from the second input to
@@ -403,11 +408,13 @@ pub fn typed(plan: &Plan, options: &Options) -> String {
     std::iter::once("ffmpeg".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
 }
 
-fn seconds(duration: Duration) -> String {
+/// In seconds, as ffmpeg reads them.
+pub(crate) fn seconds(duration: Duration) -> String {
     format!("{}.{:06}", duration.as_secs(), duration.subsec_micros())
 }
 
-fn words(text: &str) -> Vec<OsString> {
+/// A command line as one would type it, where nothing in it has blanks.
+pub(crate) fn words(text: &str) -> Vec<OsString> {
     text.split_whitespace().map(OsString::from).collect()
 }
 
