@@ -29,7 +29,7 @@ use jiff::Timestamp;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use transcoder::encoder::Encoder;
+use transcoder::encoder::Machine;
 use transcoder::keygen::Pair;
 use transcoder::plan::Options;
 use transcoder::sign::{KeyPair, Order};
@@ -648,7 +648,7 @@ pub fn publish(upload: PathBuf, asset: &str, folder: &Path) -> String {
 /// The same, with what whoever asks can choose.
 #[must_use]
 pub fn publish_as(upload: PathBuf, asset: &str, folder: &Path, options: Options) -> String {
-    let job = Job { input: upload, asset: asset.parse().unwrap(), encoder: Encoder::Ffmpeg, options };
+    let job = Job { input: upload, asset: asset.parse().unwrap(), encoder: Machine::Ffmpeg, options };
     let store = Store::open(folder.to_str().unwrap(), &Access::default()).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let never = CancellationToken::new();

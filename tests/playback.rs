@@ -89,7 +89,7 @@ fn every_byte_arrives(gate: &dyn Gate) {
         }
     }
     // What a page asks for by name, and not a player by links.
-    let by_name = ["asset.json", "sha256sums.txt", "poster.jpg", "storyboard.vtt"];
+    let by_name = ["asset.json", "multivariant.txt", "sha256sums.txt", "poster.jpg", "storyboard.vtt"];
     let mut published: BTreeSet<_> = files_below(&MEDIA.join("assets/talk")).into_iter().collect();
     published.retain(|path| !by_name.iter().any(|name| path.ends_with(name)));
     assert_eq!(arrived, published);

@@ -3,15 +3,16 @@
 //! ```text
 //! assets/<asset>/index.m3u8    the only mutable playlist
 //! assets/<asset>/asset.json    an [`Asset`]: the catalogue is the bucket
-//! assets/<asset>/<generation>/ never changes once it is named
+//! assets/<asset>/<generation>/ never changes once it is named; in it are copies of both of those, to go back to
 //! ```
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::str::FromStr;
 
-use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, civil};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Container, Decision};
@@ -102,21 +103,88 @@ pub enum InvalidAssetId {
 /// Name of one encode of an asset: its time and something to tell it from others of the same second, so that
 /// names sort by age and no two are the same.
 #[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(transparent)]
+#[serde(try_from = "String", into = "String")]
 pub struct Generation(String);
+
+/// How its time is written: a folder's name on any disk.
+const GENERATION_TIME: &str = "%Y%m%dt%H%M%Sz";
 
 impl Generation {
     /// The generation that is begun now.
     #[must_use]
     pub fn new(now: Timestamp, nonce: u32) -> Self {
-        Self(format!("{}-{nonce:08x}", now.strftime("%Y%m%dt%H%M%Sz")))
+        Self(format!("{}-{nonce:08x}", now.strftime(GENERATION_TIME)))
     }
 }
+
+impl Generation {
+    /// When it was begun.
+    #[must_use]
+    pub fn begun(&self) -> Timestamp {
+        begun(&self.0).unwrap_or_default()
+    }
+
+    /// Its folder in an asset's.
+    #[must_use]
+    pub fn folder_of(&self, asset: &AssetId) -> String {
+        format!("{}/{self}", asset.folder())
+    }
+
+    /// The key of something in that folder.
+    #[must_use]
+    pub fn key_of(&self, asset: &AssetId, name: &str) -> String {
+        format!("{}/{name}", self.folder_of(asset))
+    }
+}
+
+fn begun(generation: &str) -> Option<Timestamp> {
+    let (time, _) = generation.split_once('-')?;
+    let time = civil::DateTime::strptime(GENERATION_TIME, time).ok()?;
+    time.to_zoned(TimeZone::UTC).ok().map(|time| time.timestamp())
+}
+
+impl FromStr for Generation {
+    type Err = InvalidGeneration;
+
+    fn from_str(text: &str) -> Result<Self, InvalidGeneration> {
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        let is_nonce = |nonce: &str| nonce.len() == 8 && nonce.bytes().all(is_digit);
+        let is_one = text.len() == 25 && text.get(17..).is_some_and(is_nonce) && begun(text).is_some();
+        if is_one { Ok(Self(text.to_owned())) } else { Err(InvalidGeneration(text.to_owned())) }
+    }
+}
+
+impl TryFrom<String> for Generation {
+    type Error = InvalidGeneration;
+
+    fn try_from(text: String) -> Result<Self, InvalidGeneration> {
+        text.parse()
+    }
+}
+
+impl From<Generation> for String {
+    fn from(generation: Generation) -> Self {
+        generation.0
+    }
+}
+
+/// Not a generation's name.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("`{0}` is no generation: they are named like 20261122t100000z-0123abcd")]
+pub struct InvalidGeneration(String);
 
 impl fmt::Display for Generation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
     }
+}
+
+/// Bytes as `sha256sum` writes them.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// A number that is another one at every call: every `RandomState` has keys of its own, and the first of a
@@ -139,6 +207,12 @@ pub struct Asset {
     pub generation: Generation,
     /// When that encode began.
     pub created: Timestamp,
+    /// When its source was uploaded, where that is known: of two encodes that of the later upload is published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uploaded: Option<Timestamp>,
+    /// The job that made it, where the service did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
     /// Playing time in seconds.
     pub duration: f64,
     /// How its segments are packed.
@@ -277,6 +351,8 @@ pub(crate) fn described(asset: &AssetId, now: Timestamp) -> Asset {
         state: State::Ready,
         generation: Generation::new(now, 1),
         created: now,
+        uploaded: None,
+        job: None,
         duration: 6.0,
         container: Container::Fmp4,
         encryption: None,
@@ -324,5 +400,22 @@ mod tests {
         assert_eq!(second.to_string(), "20261122t100000z-00000001");
         assert!(first < second);
         assert_ne!(nonce(), nonce());
+    }
+
+    #[test]
+    fn a_generation_says_when_it_was_begun_and_is_nothing_else() {
+        let generation: Generation = "20261122t100000z-0123abcd".parse().unwrap();
+        assert_eq!(generation.begun(), "2026-11-22T10:00:00Z".parse::<Timestamp>().unwrap());
+        for bad in [
+            "",
+            "..",
+            "keys",
+            "20261322t100000z-0123abcd",
+            "20261122t100000z-0123ABCD",
+            "20261122t100000z-0123abc",
+            "20261122t100000z/0123abcd",
+        ] {
+            assert!(bad.parse::<Generation>().is_err(), "{bad}");
+        }
     }
 }

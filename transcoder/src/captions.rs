@@ -34,6 +34,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use beside::{Beside, beside};
+pub(crate) use beside::{among, is_captions};
 
 /// Largest captions file that is read, in bytes. Those of a feature film have about 100 KB.
 pub const LARGEST: u64 = 16 << 20;

@@ -8,7 +8,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 
 use crate::asset::{AssetId, InvalidAssetId};
-use crate::encoder::Encoder;
+use crate::encoder::mediaconvert::{self, MediaConvert};
+use crate::encoder::{Encoder, Machine};
 use crate::plan::{Decision, Options, Plan};
 use crate::storage::{self, Access, Store};
 use crate::{CancellationToken, Error, Job, Progress, Published};
@@ -52,13 +53,8 @@ pub struct Arguments {
     #[arg(long)]
     dry_run: bool,
 
-    /// The S3 API, where it is not Amazon's (https://…, or http://… for a server on this machine)
-    #[arg(long, env = "AWS_ENDPOINT_URL", value_name = "URL")]
-    endpoint: Option<String>,
-
-    /// The bucket's region
-    #[arg(long, env = "AWS_REGION", value_name = "REGION")]
-    region: Option<String>,
+    #[command(flatten)]
+    access: Access,
 
     /// What encodes
     #[arg(long, env = "REELGATE_ENCODER", value_enum, default_value_t = Encoder::Ffmpeg)]
@@ -66,6 +62,9 @@ pub struct Arguments {
 
     #[command(flatten, next_help_heading = "What to make")]
     options: Options,
+
+    #[command(flatten, next_help_heading = "MediaConvert")]
+    mediaconvert: mediaconvert::Settings,
 }
 
 /// Why `encode` failed.
@@ -80,6 +79,9 @@ pub enum Failure {
     /// The job was not done.
     #[error(transparent)]
     Job(#[from] Error),
+    /// The encoder is not set up.
+    #[error(transparent)]
+    MediaConvert(#[from] mediaconvert::Error),
     /// The process could not be set up.
     #[error("cannot start: {0}")]
     Start(#[from] std::io::Error),
@@ -89,14 +91,21 @@ impl Arguments {
     /// Does what is asked for, and has the playlist's key, or the plan, which is for stdout.
     pub fn run(self) -> Result<String, Failure> {
         let asset = self.asset.map_or_else(|| AssetId::from_file_name(&self.input), Ok)?;
-        let job = Job { input: self.input, asset, encoder: self.encoder, options: self.options };
         let runtime = tokio::runtime::Runtime::new()?;
+        let encoder = match self.encoder {
+            Encoder::Ffmpeg => Machine::Ffmpeg,
+            Encoder::MediaConvert => {
+                let service = runtime.block_on(MediaConvert::open(&self.mediaconvert))?;
+                let id = mediaconvert::id(&self.input, &asset, &self.options)?;
+                Machine::MediaConvert(service.errand(&asset, &id, None))
+            }
+        };
+        let job = Job { input: self.input, asset, encoder, options: self.options };
         let Some(place) = self.to.filter(|_| !self.dry_run) else {
             let (plan, commands) = runtime.block_on(crate::rehearse(&job))?;
             return Ok(in_words(&plan, &commands));
         };
-        let access = Access { endpoint: self.endpoint, region: self.region };
-        let store = Store::open(&place, &access)?;
+        let store = Store::open(&place, &self.access)?;
         Ok(runtime.block_on(run(&job, &store))?.playlist)
     }
 }
@@ -140,17 +149,23 @@ async fn run(job: &Job, store: &Store) -> Result<Published, Failure> {
         eprintln!("transcoder: stopped at once; parts of it may be left where it was to be published");
         std::process::exit(1);
     });
-    Ok(crate::encode(job, store, Timestamp::now(), &Display::new(), &cancel).await?)
+    let outcome = crate::encode(job, store, Timestamp::now(), &Display::new(), &cancel).await;
+    if outcome.is_err()
+        && let Err(error) = job.encoder.abandon().await
+    {
+        eprintln!("transcoder: something may go on or be left at the encoder: {error}");
+    }
+    Ok(outcome?)
 }
 
 /// What asks a process to end.
-struct Signals {
+pub(crate) struct Signals {
     #[cfg(unix)]
     others: [tokio::signal::unix::Signal; 2],
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    pub(crate) fn new() -> std::io::Result<Self> {
         #[cfg(unix)]
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
@@ -159,7 +174,7 @@ impl Signals {
         })
     }
 
-    async fn wait(&mut self) {
+    pub(crate) async fn wait(&mut self) {
         #[cfg(unix)]
         {
             let [terminate, hangup] = &mut self.others;

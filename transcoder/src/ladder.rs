@@ -102,7 +102,7 @@ pub const CELLULAR: Rung = Rung { crf: 24, maxrate_kbps: 124, bufsize_kbit: 72 }
 pub const CELLULAR_TS: Rung = Rung { crf: 24, maxrate_kbps: 76, bufsize_kbit: 36 };
 
 /// How pictures are compressed.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Codec {
     /// H.264, which every player knows

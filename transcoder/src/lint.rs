@@ -18,7 +18,7 @@ mod checks;
 mod codecs;
 pub mod files;
 mod gather;
-mod reach;
+pub(crate) mod reach;
 pub mod rules;
 mod scan;
 mod segment;

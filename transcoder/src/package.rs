@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::asset::{self, Asset, AssetId, Encryption, Generation, Objects, State, Versions};
+use crate::asset::{self, Asset, AssetId, Encryption, Generation, Objects, State, Versions, hexadecimal};
 use crate::captions::{self, Cues};
 use crate::cut::{Segments, Timeline};
 use crate::encoder;
@@ -34,7 +35,7 @@ const SEGMENTS_OF_CAPTIONS: usize = 10;
 const LIST: &str = "sha256sums.txt";
 
 /// Which encode of which asset.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Edition {
     /// What the asset is called.
     pub asset: AssetId,
@@ -45,14 +46,21 @@ pub struct Edition {
 }
 
 impl Edition {
+    /// The folder of this encode.
+    #[must_use]
+    pub fn folder(&self) -> String {
+        self.generation.folder_of(&self.asset)
+    }
+
     /// The key of something in the folder of this encode.
-    fn key(&self, name: &str) -> String {
-        format!("{}/{}/{name}", self.asset.folder(), self.generation)
+    #[must_use]
+    pub fn key(&self, name: &str) -> String {
+        self.generation.key_of(&self.asset, name)
     }
 }
 
 /// A finished asset, not yet published.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Package {
     /// Which it is.
     pub edition: Edition,
@@ -67,7 +75,7 @@ pub struct Package {
 }
 
 /// A file of a package.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct MediaFile {
     /// Its key.
     pub key: String,
@@ -91,12 +99,20 @@ impl Package {
     pub fn description_key(&self) -> String {
         format!("{}/asset.json", self.edition.asset.folder())
     }
+
+    /// The list of all its objects with their digests: key and text.
+    #[must_use]
+    pub fn list(&self) -> Option<&(String, String)> {
+        let key = self.edition.key(LIST);
+        self.texts.iter().find(|(name, _)| *name == key)
+    }
 }
 
 /// What there is to be packaged, and how it came about.
-#[derive(Debug)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Encoded {
     /// Where the encoder's files are.
+    #[serde(skip)]
     pub folder: PathBuf,
     /// What they were made of.
     pub source: Source,
@@ -112,13 +128,23 @@ pub struct Encoded {
     pub vmaf: Vec<(String, f64)>,
 }
 
-/// Makes a package. Its files stay in the folder of the encoder, in their final form; the encoder's own go.
+/// What becomes of the encoder's files.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Keep {
+    /// They go as soon as they are packaged, because they would only take room twice.
+    Nothing,
+    /// They stay, so that packaging can be begun anew.
+    Everything,
+}
+
+/// Makes a package. Its files stay in the folder of the encoder, in their final form.
 ///
 /// `go_on` is told how many bytes of how many are done, and says whether to do the others.
 pub fn package(
     encoded: Encoded,
     options: &Options,
     edition: Edition,
+    keep: Keep,
     go_on: &dyn Fn(u64, u64) -> bool,
 ) -> Result<Package, Error> {
     let Encoded { folder, source, plan, commands, versions, pictures, vmaf } = encoded;
@@ -127,7 +153,7 @@ pub fn package(
     check_length(&plan, &timelines)?;
     let cuts = common_cuts(&plan, &timelines)?;
 
-    let mut files = Files { folder: &folder, objects: Vec::new(), bytes: 0, texts: Vec::new() };
+    let mut files = Files { folder: &folder, keep, objects: Vec::new(), bytes: 0, texts: Vec::new() };
     let keys =
         options.encryption().map(|rotation| Keys::new(rotation, cuts.len(), &mut files)).transpose()?;
     let total = timelines.iter().map(|(_, timeline)| timeline.bytes).sum();
@@ -169,6 +195,8 @@ pub fn package(
         state: State::Ready,
         generation: edition.generation.clone(),
         created: edition.created,
+        uploaded: None,
+        job: None,
         duration: end,
         container: options.container,
         encryption: keys.map(|keys| Encryption { method: "AES-128".to_owned(), keys: keys.keys.len() }),
@@ -191,6 +219,7 @@ pub fn package(
 /// What is being put together. Names are those in the generation's folder.
 struct Files<'a> {
     folder: &'a Path,
+    keep: Keep,
     objects: Vec<MediaFile>,
     /// What all of those take.
     bytes: u64,
@@ -253,13 +282,6 @@ impl Files<'_> {
         self.texts.push((LIST.to_owned(), list));
         described
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// The tracks that were to be made, and when things happen in each; in the order of the plan.
@@ -411,8 +433,9 @@ fn cut(
         let bytes = if is_named { files.write(&name, &object, &segment.bytes)? } else { 0 };
         track.segments.push(Measured { name: object, seconds, bytes, new_key });
     }
-    // In the encoder's form it would only take room twice.
-    fs::remove_file(&source).map_err(failed(&source))?;
+    if files.keep == Keep::Nothing {
+        fs::remove_file(&source).map_err(failed(&source))?;
+    }
     Ok(track)
 }
 

@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt, sink};
 use tokio::process::Command;
@@ -93,7 +94,7 @@ pub struct Input {
 }
 
 /// What was made. The pictures are in the folder; the texts are for the caller to put there.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Pictures {
     /// The poster.
     pub poster: Poster,
@@ -112,7 +113,7 @@ pub struct Pictures {
 }
 
 /// The poster, in the size of the rendition that it is from.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Poster {
     /// Its file.
     pub name: String,
@@ -127,7 +128,7 @@ pub struct Poster {
 }
 
 /// A sheet of thumbnails.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Sheet {
     /// Its file.
     pub name: String,

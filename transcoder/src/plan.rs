@@ -66,7 +66,8 @@ const USUAL_PEAK: u32 = 1_000;
 const PEAKS: std::ops::RangeInclusive<u32> = 400..=10_000;
 
 /// What whoever asks can choose.
-#[derive(Clone, Debug, Default, Eq, PartialEq, clap::Args)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, clap::Args)]
+#[serde(default)]
 pub struct Options {
     /// How segments are packed: fragmented MP4, or transport streams for players of before 2017
     #[arg(long, env = "REELGATE_CONTAINER", value_enum, default_value_t)]
@@ -103,6 +104,12 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether they fit together, whatever the source.
+    pub fn check(&self) -> Result<(), Error> {
+        let needs_fmp4 = self.hdr || self.codecs.iter().any(|codec| *codec != Codec::H264);
+        if needs_fmp4 && self.container == Container::Ts { Err(Error::NeedsFmp4) } else { Ok(()) }
+    }
+
     /// When keys change, if there are any.
     #[must_use]
     pub fn encryption(&self) -> Option<Rotation> {
@@ -111,7 +118,7 @@ impl Options {
 }
 
 /// How segments are packed.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Container {
     /// Fragmented MP4 (CMAF)
@@ -122,7 +129,7 @@ pub enum Container {
 }
 
 /// How much time is spent for fewer bytes.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ValueEnum, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Quality {
     /// As much as a lesson is worth
@@ -335,12 +342,7 @@ impl Grid {
 impl Plan {
     /// Plans for a source, and captions that lie beside it.
     pub fn for_source(source: &Source, beside: &[Beside], options: &Options) -> Result<Self, Error> {
-        if options.container == Container::Ts {
-            let others = options.codecs.iter().any(|codec| *codec != Codec::H264);
-            if others || options.hdr {
-                return Err(Error::NeedsFmp4);
-            }
-        }
+        options.check()?;
         let mut notes = source.notes.clone();
         // Sound often begins a little before the picture, with what its encoder needs to settle. With a picture more
         // to cover that, no frame would be where it was.

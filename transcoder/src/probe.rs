@@ -295,6 +295,9 @@ pub async fn probe(path: &Path) -> Result<Source, Error> {
     if !metadata.is_file() {
         return Err(refusal(Reason::NoRegularFile));
     }
+    if metadata.len() == 0 {
+        return Err(refusal(Reason::NoBytes));
+    }
     // ffmpeg runs elsewhere.
     let path = std::path::absolute(path).map_err(|error| refusal(Reason::Unreadable(error)))?;
     look(&path, metadata.len()).await.map_err(refusal)
@@ -559,6 +562,9 @@ pub enum Reason {
         "is of a kind that is not accepted: upload one self-contained file, such as .mp4, .mov, .mkv or .webm"
     )]
     NotAccepted,
+    /// It has no bytes.
+    #[error("is empty (0 bytes): upload it again, whole")]
+    NoBytes,
     /// It is an MP4 without the index at its end.
     #[error("is cut off (its index is missing): upload it again, whole")]
     Truncated,

@@ -1,38 +1,42 @@
 //! Puts an asset where the edge reads it: a folder, or a bucket of anything that speaks S3.
 //!
 //! A viewer must never meet half an asset. So what a playlist names is there before the playlist, `index.m3u8` is
-//! written last, and until then an earlier generation goes on playing. If anything fails, what was put is taken
-//! away again and what was there before is put back.
+//! written last, and until then an earlier generation goes on playing. What fails goes on where it stopped, or is
+//! taken back by [`Store::discard`].
+//!
+//! ```text
+//! publish    puts what is missing of a generation, then switches to it
+//! catalogue  which assets and generations there are; removes them
+//! claims     which of several copies of the service does a job
+//! ```
 
-use std::collections::BTreeSet;
+mod catalogue;
+pub mod claims;
+pub mod examination;
+mod publish;
+
+use std::collections::BTreeMap;
 use std::env;
-use std::error::Error as _;
 use std::fmt;
-use std::fs;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use futures_util::TryStreamExt;
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{
-    Attribute, Attributes, ClientOptions, ObjectStore, ObjectStoreExt, PutOptions, PutPayload, RetryConfig,
+    Attribute, Attributes, ClientOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    RetryConfig, UpdateVersion,
 };
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::Class;
 use crate::asset::{AssetId, Generation};
-use crate::encryption;
-use crate::package::Package;
-use crate::{CancellationToken, Progress};
 
-/// Puts at once: enough to hide the time that one takes to be answered, few enough to be fair to others.
-const PUTS_AT_ONCE: usize = 8;
-
-/// Bytes in memory at once, unless one object has more: a segment is read whole before it is put.
-const BYTES_AT_ONCE: u32 = 8 << 20;
+pub use catalogue::Stored;
 
 /// How long the first request may take. Without credentials in the environment those of the machine are asked
 /// for, and on most machines nobody answers.
@@ -76,14 +80,14 @@ pub struct Store {
 /// What a store is, for people.
 #[derive(Clone, Debug)]
 enum Place {
-    Folder(String),
+    Folder(PathBuf),
     Bucket { name: String, endpoint: Option<String> },
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Folder(path) => write!(formatter, "folder {path}"),
+            Self::Folder(path) => write!(formatter, "folder {}", path.display()),
             Self::Bucket { name, endpoint: None } => write!(formatter, "bucket {name} of AWS"),
             Self::Bucket { name, endpoint: Some(endpoint) } => {
                 write!(formatter, "bucket {name} at {endpoint}")
@@ -93,11 +97,14 @@ impl fmt::Display for Place {
 }
 
 /// How to reach a bucket, as far as it is not in the usual variables of AWS.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct Access {
-    /// URL of the S3 API, where it is not Amazon's.
+    /// The S3 API, where it is not Amazon's (https://…, or http://… for a server on this machine)
+    #[arg(long, env = "AWS_ENDPOINT_URL", value_name = "URL")]
     pub endpoint: Option<String>,
-    /// Region, `us-east-1` where nothing says otherwise.
+
+    /// The bucket's region
+    #[arg(long, env = "AWS_REGION", value_name = "REGION")]
     pub region: Option<String>,
 }
 
@@ -120,39 +127,14 @@ impl Store {
         }
         fs::create_dir_all(path).map_err(|error| refused(error.to_string()))?;
         let objects = LocalFileSystem::new_with_prefix(path).map_err(|error| refused(chain(&error)))?;
-        let objects = Arc::new(objects.with_automatic_cleanup(true));
-        Ok(Self { objects, prefix: String::new(), place: Place::Folder(path.to_owned()) })
+        let objects = Arc::new(objects.with_automatic_cleanup(true).with_fsync(true));
+        Ok(Self { objects, prefix: String::new(), place: Place::Folder(path.into()) })
     }
 
     fn bucket(rest: &str, access: &Access) -> Result<Self, Error> {
-        let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        let is_part = |part: &str| part != "." && part != ".." && part.chars().all(is_name);
-        let prefix = prefix.trim_matches('/');
-        if name.is_empty() || !name.chars().all(is_name) || !prefix.split('/').all(is_part) {
-            return Err(Error::Target(format!("s3://{rest}")));
-        }
-        let is_plain = access.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
-        let place = Place::Bucket { name: name.to_owned(), endpoint: access.endpoint.clone() };
-        let retry = RetryConfig { max_retries: RETRIES, retry_timeout: RETRY_TIME, ..RetryConfig::default() };
-        let mut builder = AmazonS3Builder::from_env()
-            .with_bucket_name(name)
-            .with_retry(retry)
-            .with_client_options(ClientOptions::new().with_allow_http(is_plain).with_timeout(PUT_TIME));
-        if let Some(region) = &access.region {
-            builder = builder.with_region(region);
-        }
-        if let Some(endpoint) = &access.endpoint {
-            if !is_plain && !endpoint.starts_with("https://") {
-                return Err(Error::Endpoint(endpoint.clone()));
-            }
-            // Under the name that wins over whatever else the environment has.
-            builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
-        }
-        let objects = builder
-            .build()
-            .map_err(|error| Error::Access { place: place.to_string(), reason: chain(&error) })?;
-        Ok(Self { objects: Arc::new(objects), prefix: prefix.to_owned(), place })
+        let Bucket { objects, name, prefix } = bucket(rest, access)?;
+        let place = Place::Bucket { name, endpoint: access.endpoint.clone() };
+        Ok(Self { objects: Arc::new(objects), prefix, place })
     }
 
     /// The key of something in this store: with the prefix that the store has in its bucket.
@@ -176,99 +158,130 @@ impl Store {
         }
     }
 
-    /// Publishes a package. When this returns an error, the store is as it was before.
-    pub async fn publish(
-        &self,
-        package: &Package,
-        progress: &dyn Progress,
-        cancel: &CancellationToken,
-    ) -> Result<(), Error> {
-        let mut changes = Changes::new(self);
-        let outcome = tokio::select! {
-            outcome = self.put_all(package, &mut changes, progress) => outcome,
-            () = cancel.cancelled() => Err(Error::Cancelled),
-        };
-        let Err(error) = outcome else { return Ok(()) };
-        match changes.undo().await {
-            Ok(()) => Err(Error::TakenBack { error: Box::new(error) }),
-            Err(left) => Err(Error::LeftBehind { error: Box::new(error), left }),
-        }
-    }
-
-    async fn put_all(
-        &self,
-        package: &Package,
-        changes: &mut Changes<'_>,
-        progress: &dyn Progress,
-    ) -> Result<(), Error> {
-        let total = package.media.iter().map(|file| file.bytes).sum();
-        let done = AtomicU64::new(0);
-        let added = changes.added();
-        let room = Semaphore::new(BYTES_AT_ONCE as usize);
-        stream::iter(&package.media)
-            .map(|file| async {
-                let needed = u32::try_from(file.bytes).unwrap_or(u32::MAX).min(BYTES_AT_ONCE);
-                let _room = room.acquire_many(needed).await.expect("it is never closed");
-                let bytes = tokio::task::spawn_blocking({
-                    let path = file.path.clone();
-                    move || fs::read(path)
-                });
-                let bytes = bytes.await.expect("reading a file does not panic").map_err(Error::Temporary)?;
-                added(&file.key);
-                let is_key = file.key.ends_with(encryption::EXTENSION);
-                self.put(&file.key, bytes, if is_key { SECRET } else { IMMUTABLE }).await?;
-                let before = done.fetch_add(file.bytes, Ordering::Relaxed);
-                progress.published(before + file.bytes, total);
-                Ok(())
-            })
-            .buffer_unordered(PUTS_AT_ONCE)
-            .try_collect::<()>()
-            .await?;
-        stream::iter(&package.texts)
-            .map(|(key, text)| {
-                added(key);
-                self.put(key, text.clone().into_bytes(), IMMUTABLE)
-            })
-            .buffer_unordered(PUTS_AT_ONCE)
-            .try_collect::<()>()
-            .await?;
-        let mut description = serde_json::to_vec_pretty(&package.description).expect("it is plain data");
-        description.push(b'\n');
-        let playlist = package.multivariant.clone().into_bytes();
-        for (key, bytes) in [(package.description_key(), description), (package.playlist_key(), playlist)] {
-            changes.replacing(&key).await?;
-            self.put(&key, bytes, MUTABLE).await?;
-        }
-        Ok(())
-    }
-
     async fn put(&self, key: &str, bytes: Vec<u8>, cache_control: &'static str) -> Result<(), Error> {
+        let put = self.put_opts(key, bytes, cache_control, PutMode::Overwrite).await;
+        put.map_err(|error| self.refusal(&error))
+    }
+
+    /// Puts something if there still is what was found before, or still nothing. Whether there was.
+    async fn put_if(
+        &self,
+        key: &str,
+        bytes: Vec<u8>,
+        cache_control: &'static str,
+        before: Option<&Found>,
+    ) -> Result<bool, Error> {
+        let mode = match (&self.place, before) {
+            // Here whoever calls this holds the lock.
+            (Place::Folder(_), _) => PutMode::Overwrite,
+            (_, Some(found)) => PutMode::Update(found.version.clone()),
+            (_, None) => PutMode::Create,
+        };
+        match self.put_opts(key, bytes.clone(), cache_control, mode).await {
+            Ok(()) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                Ok(false)
+            }
+            Err(error) if is_not_implemented(&error) => {
+                tracing::warn!(
+                    "{} knows no conditional puts: two who publish one asset at once may mix it up",
+                    self.place
+                );
+                self.put(key, bytes, cache_control).await.map(|()| true)
+            }
+            Err(error) => Err(self.refusal(&error)),
+        }
+    }
+
+    async fn put_opts(
+        &self,
+        key: &str,
+        bytes: Vec<u8>,
+        cache_control: &'static str,
+        mode: PutMode,
+    ) -> object_store::Result<()> {
+        let options =
+            PutOptions { attributes: self.attributes(key, cache_control), mode, ..PutOptions::default() };
+        self.objects.put_opts(&Key::from(self.key(key)), bytes.into(), options).await.map(|_| ())
+    }
+
+    fn attributes(&self, key: &str, cache_control: &'static str) -> Attributes {
         let mut attributes = Attributes::new();
         // A folder has no place for them; whoever serves it goes by the extension.
         if let Place::Bucket { .. } = self.place {
             attributes.insert(Attribute::ContentType, content_type(key).into());
             attributes.insert(Attribute::CacheControl, cache_control.into());
         }
-        let options = PutOptions { attributes, ..PutOptions::default() };
-        let put = self.objects.put_opts(&Key::from(self.key(key)), bytes.into(), options).await;
-        put.map(|_| ()).map_err(|error| self.refusal(&error))
+        attributes
     }
 
     /// What is there now, if anything is.
-    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
+    async fn find(&self, key: &str) -> Result<Option<Found>, Error> {
         let found = match self.objects.get(&Key::from(self.key(key))).await {
             Ok(found) => found,
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(self.refusal(&error)),
         };
+        let version = UpdateVersion { e_tag: found.meta.e_tag.clone(), version: found.meta.version.clone() };
         let bytes = found.bytes().await.map_err(|error| self.refusal(&error))?;
-        Ok(Some(bytes.to_vec()))
+        Ok(Some(Found { bytes: bytes.to_vec(), version }))
     }
 
     async fn delete(&self, key: &str) -> Result<(), Error> {
         match self.objects.delete(&Key::from(self.key(key))).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.refusal(&error)),
+        }
+    }
+
+    /// Everything below a folder: names from there, sizes, and when the last of it was put.
+    async fn contents(&self, folder: &str) -> Result<Contents, Error> {
+        let folder = Key::from(self.key(folder));
+        let mut contents = Contents::default();
+        let mut objects = self.objects.list(Some(&folder));
+        loop {
+            match objects.try_next().await {
+                Ok(Some(object)) => {
+                    let name: Vec<_> = object.location.prefix_match(&folder).into_iter().flatten().collect();
+                    let name: Vec<_> = name.iter().map(AsRef::as_ref).collect();
+                    contents.sizes.insert(name.join("/"), object.size);
+                    contents.latest = contents.latest.max(object.last_modified.timestamp());
+                }
+                // Of a folder, some may be removed while it is looked through.
+                Err(object_store::Error::NotFound { .. }) if self.is_folder() => {}
+                Err(error) => return Err(self.refusal(&error)),
+                Ok(None) => return Ok(contents),
+            }
+        }
+    }
+
+    fn is_folder(&self) -> bool {
+        matches!(self.place, Place::Folder(_))
+    }
+
+    /// Where something of this store is on disk.
+    fn path(&self, key: &str) -> Option<PathBuf> {
+        match &self.place {
+            Place::Folder(root) => Some(root.join(key)),
+            Place::Bucket { .. } => None,
+        }
+    }
+
+    /// Keeps others from switching, in a folder, for as long as this is kept. A bucket has conditions instead.
+    async fn lock(&self) -> Result<Option<File>, Error> {
+        let Place::Folder(root) = &self.place else { return Ok(None) };
+        let path = root.clone();
+        let locked = tokio::task::spawn_blocking(move || {
+            let folder = File::open(path)?;
+            folder.lock().map(|()| folder)
+        });
+        match locked.await.expect("locking does not panic") {
+            Ok(folder) => Ok(Some(folder)),
+            Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {
+                tracing::warn!("{} cannot be locked: two who publish at once may mix it up", self.place);
+                Ok(None)
+            }
+            Err(error) => Err(Error::Folder { path: root.display().to_string(), reason: error.to_string() }),
         }
     }
 
@@ -288,7 +301,7 @@ impl Store {
         let place = self.place.to_string();
         let reason = chain(error);
         match (&self.place, error) {
-            (Place::Folder(path), _) => Error::Folder { path: path.clone(), reason },
+            (Place::Folder(path), _) => Error::Folder { path: path.display().to_string(), reason },
             (_, object_store::Error::NotFound { .. }) => Error::NoBucket { place },
             (
                 _,
@@ -304,62 +317,68 @@ impl Store {
     }
 }
 
-/// What a publication has changed so far.
-struct Changes<'a> {
-    store: &'a Store,
-    added: Arc<Mutex<BTreeSet<String>>>,
-    /// Key and what was there before, in the order in which they were replaced.
-    replaced: Vec<(String, Option<Vec<u8>>)>,
+/// A bucket, and where in it.
+pub(crate) struct Bucket {
+    pub(crate) objects: AmazonS3,
+    pub(crate) name: String,
+    pub(crate) prefix: String,
 }
 
-impl<'a> Changes<'a> {
-    fn new(store: &'a Store) -> Self {
-        Self { store, added: Arc::default(), replaced: Vec::new() }
+/// Opens `bucket` or `bucket/prefix`, with credentials from the environment.
+pub(crate) fn bucket(rest: &str, access: &Access) -> Result<Bucket, Error> {
+    let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let is_part = |part: &str| part != "." && part != ".." && part.chars().all(is_name);
+    let prefix = prefix.trim_matches('/');
+    if name.is_empty() || !name.chars().all(is_name) || !prefix.split('/').all(is_part) {
+        return Err(Error::Target(format!("s3://{rest}")));
     }
-
-    /// To be called *before* something is added: a put that fails may have been carried out.
-    fn added(&self) -> impl Fn(&str) + use<> {
-        let added = Arc::clone(&self.added);
-        move |key| {
-            added.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned());
+    let is_plain = access.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+    let retry = RetryConfig { max_retries: RETRIES, retry_timeout: RETRY_TIME, ..RetryConfig::default() };
+    let mut builder = AmazonS3Builder::from_env()
+        .with_bucket_name(name)
+        .with_retry(retry)
+        .with_client_options(ClientOptions::new().with_allow_http(is_plain).with_timeout(PUT_TIME));
+    if let Some(region) = &access.region {
+        builder = builder.with_region(region);
+    }
+    if let Some(endpoint) = &access.endpoint {
+        if !is_plain && !endpoint.starts_with("https://") {
+            return Err(Error::Endpoint(endpoint.clone()));
         }
+        // Under the name that wins over whatever else the environment has.
+        builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
     }
+    // Beside TLS's own check: what lies there is what was sent, or the put is refused.
+    if builder.get_config_value(&AmazonS3ConfigKey::Checksum).is_none() {
+        builder = builder.with_checksum_algorithm(Checksum::SHA256);
+    }
+    let place = Place::Bucket { name: name.to_owned(), endpoint: access.endpoint.clone() };
+    let objects =
+        builder.build().map_err(|error| Error::Access { place: place.to_string(), reason: chain(&error) })?;
+    Ok(Bucket { objects, name: name.to_owned(), prefix: prefix.to_owned() })
+}
 
-    /// To be called before something is replaced.
-    async fn replacing(&mut self, key: &str) -> Result<(), Error> {
-        let before = self.store.get(key).await?;
-        self.replaced.push((key.to_owned(), before));
-        Ok(())
-    }
+/// Something that is there, and which version of it.
+#[derive(Clone, Debug)]
+struct Found {
+    bytes: Vec<u8>,
+    version: UpdateVersion,
+}
 
-    /// Puts back what was replaced, last things first, then removes what was added; in this order, because a
-    /// playlist that cannot be put back may name what was added. Says what could not be undone.
-    async fn undo(self) -> Result<(), String> {
-        for (key, before) in self.replaced.into_iter().rev() {
-            let undone = match before {
-                Some(bytes) => self.store.put(&key, bytes, MUTABLE).await,
-                None => self.store.delete(&key).await,
-            };
-            if let Err(error) = undone {
-                return Err(format!(
-                    "{key} could not be put back ({error}), so everything it may name was left"
-                ));
-            }
-        }
-        let added = std::mem::take(&mut *self.added.lock().unwrap_or_else(PoisonError::into_inner));
-        let kept: Vec<String> = stream::iter(added)
-            .map(async |key: String| {
-                self.store.delete(&key).await.err().map(|error| format!("{key} ({error})"))
-            })
-            .buffer_unordered(PUTS_AT_ONCE)
-            .filter_map(async |kept| kept)
-            .collect()
-            .await;
-        match kept.as_slice() {
-            [] => Ok(()),
-            [first, ..] => Err(format!("{} objects are left, which nothing names: {first} …", kept.len())),
-        }
-    }
+/// What a folder holds.
+#[derive(Clone, Debug, Default)]
+struct Contents {
+    sizes: BTreeMap<String, u64>,
+    /// When the last was put, in seconds since 1970.
+    latest: i64,
+}
+
+/// Whether a server does not know what it is asked for.
+fn is_not_implemented(error: &object_store::Error) -> bool {
+    let by_server =
+        |reason: &str| reason.contains("<Code>NotImplemented") || reason.contains("501 Not Implemented");
+    matches!(error, object_store::Error::NotImplemented { .. }) || by_server(&chain(error))
 }
 
 fn content_type(key: &str) -> &'static str {
@@ -369,7 +388,7 @@ fn content_type(key: &str) -> &'static str {
 }
 
 /// An error and everything behind it, in one line.
-fn chain(error: &object_store::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -447,6 +466,46 @@ pub enum Error {
     /// What is to be published cannot be read.
     #[error("the temporary folder cannot be read: {0}")]
     Temporary(std::io::Error),
+    /// Somebody published something newer meanwhile.
+    #[error("a newer upload of {0} is published already")]
+    Superseded(AssetId),
+    /// Others switch it again and again.
+    #[error("{0} is being published by others all the time, and there was no turn for this one: try again")]
+    Contended(AssetId),
+    /// Somebody removes what is being put.
+    #[error("part of {0} was removed while it was published: try again")]
+    Removed(AssetId),
+    /// There is no such asset, or it is not played.
+    #[error("{place} has no asset {asset} that can be played: check the name, and --to")]
+    NoAsset {
+        /// Which.
+        asset: AssetId,
+        /// Where.
+        place: String,
+    },
+    /// There is no such generation that could be played.
+    #[error("{asset} has no generation {generation} that is complete: {reason}")]
+    Incomplete {
+        /// Of which asset.
+        asset: AssetId,
+        /// Which.
+        generation: Generation,
+        /// What it lacks.
+        reason: String,
+    },
+    /// There is none before the present one.
+    #[error("{0} has no complete generation before the present one: there is nothing to go back to")]
+    NothingBefore(AssetId),
+    /// What a copy of the service noted down of a job cannot be read.
+    #[error("{key} in {place} is not what it should be ({reason}): remove it")]
+    Record {
+        /// Which.
+        key: String,
+        /// Where.
+        place: String,
+        /// Why.
+        reason: String,
+    },
     /// It was asked to stop.
     #[error("stopped")]
     Cancelled,
@@ -466,198 +525,50 @@ pub enum Error {
     },
 }
 
-#[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-
-    use async_trait::async_trait;
-    use futures_util::stream::BoxStream;
-    use object_store::memory::InMemory;
-    use object_store::{
-        CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, PutMultipartOptions,
-        PutResult, Result as StoreResult,
-    };
-
-    use super::*;
-    use crate::asset::{self, Asset};
-    use crate::package::{Edition, MediaFile};
-
-    /// A bucket that writes down what is put and deleted, and refuses what it is told to refuse.
-    #[derive(Debug, Default)]
-    struct Recorder {
-        bucket: InMemory,
-        log: Mutex<Vec<String>>,
-        refused: Option<&'static str>,
-    }
-
-    impl fmt::Display for Recorder {
-        fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-            formatter.write_str("recorder")
-        }
-    }
-
-    #[async_trait]
-    impl ObjectStore for Recorder {
-        async fn put_opts(
-            &self,
-            key: &Key,
-            payload: PutPayload,
-            options: PutOptions,
-        ) -> StoreResult<PutResult> {
-            let attribute =
-                |name| options.attributes.get(&name).map_or("-", |value| value.as_ref()).to_owned();
-            let (kind, cache) = (attribute(Attribute::ContentType), attribute(Attribute::CacheControl));
-            self.log.lock().unwrap().push(format!("put {key} {kind} {cache}"));
-            // The worst kind of failure: it was carried out, but nobody hears of it.
-            let done = self.bucket.put_opts(key, payload, options).await;
-            match self.refused {
-                Some(refused) if key.as_ref().ends_with(refused) => {
-                    Err(object_store::Error::Generic { store: "recorder", source: "out of order".into() })
-                }
-                _ => done,
+impl Error {
+    /// What is to be done about it.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Target(_)
+            | Self::Endpoint(_)
+            | Self::NoBucket { .. }
+            | Self::NoCredentials { .. }
+            | Self::Refused { .. }
+            | Self::NoAsset { .. }
+            | Self::Incomplete { .. }
+            | Self::NothingBefore(_)
+            | Self::Record { .. } => Class::Settings,
+            Self::Folder { reason, .. } if has_no_rights(reason) => Class::Settings,
+            Self::Access { reason, .. } if MISCONFIGURED.iter().any(|code| reason.contains(code)) => {
+                Class::Settings
             }
+            Self::Folder { .. }
+            | Self::Access { .. }
+            | Self::Silent { .. }
+            | Self::Temporary(_)
+            | Self::Contended(_)
+            | Self::Removed(_) => Class::Busy,
+            Self::Superseded(_) | Self::Cancelled => Class::Stopped,
+            Self::TakenBack { error } | Self::LeftBehind { error, .. } => error.class(),
         }
-
-        async fn put_multipart_opts(
-            &self,
-            key: &Key,
-            options: PutMultipartOptions,
-        ) -> StoreResult<Box<dyn MultipartUpload>> {
-            self.bucket.put_multipart_opts(key, options).await
-        }
-
-        async fn get_opts(&self, key: &Key, options: GetOptions) -> StoreResult<GetResult> {
-            self.bucket.get_opts(key, options).await
-        }
-
-        fn delete_stream(
-            &self,
-            keys: BoxStream<'static, StoreResult<Key>>,
-        ) -> BoxStream<'static, StoreResult<Key>> {
-            self.bucket.delete_stream(keys)
-        }
-
-        fn list(&self, prefix: Option<&Key>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
-            self.bucket.list(prefix)
-        }
-
-        async fn list_with_delimiter(&self, prefix: Option<&Key>) -> StoreResult<ListResult> {
-            self.bucket.list_with_delimiter(prefix).await
-        }
-
-        async fn copy_opts(&self, from: &Key, to: &Key, options: CopyOptions) -> StoreResult<()> {
-            self.bucket.copy_opts(from, to, options).await
-        }
-    }
-
-    fn store(recorder: &Arc<Recorder>) -> Store {
-        let place = Place::Bucket { name: "media".into(), endpoint: None };
-        Store { objects: Arc::clone(recorder) as Arc<dyn ObjectStore>, prefix: "films".into(), place }
-    }
-
-    /// A package with one file, and the folder that the file is in.
-    fn package(second: &str) -> (Package, tempfile::TempDir) {
-        let folder = tempfile::tempdir().unwrap();
-        let path: PathBuf = folder.path().join("00001.m4s");
-        fs::write(&path, "media").unwrap();
-        let asset: AssetId = "a".parse().unwrap();
-        let now: jiff::Timestamp = format!("2026-11-22T10:00:{second}Z").parse().unwrap();
-        let generation = Generation::new(now, 1);
-        let base = format!("assets/a/{generation}/360p");
-        let name = |name: &str| format!("{base}/{name}");
-        let file = |file| MediaFile { key: name(file), path: path.clone(), bytes: 5, sha256: [0; 32] };
-        let package = Package {
-            media: ["init.mp4", "00001.m4s", "00002.m4s"].map(file).into(),
-            texts: vec![(name("index.m3u8"), "media playlist".into())],
-            multivariant: format!("playlist {second}"),
-            description: Asset { generation: generation.clone(), ..asset::described(&asset, now) },
-            edition: Edition { asset, generation, created: now },
-        };
-        (package, folder)
-    }
-
-    async fn objects(recorder: &Recorder) -> Vec<String> {
-        let found: Vec<ObjectMeta> = recorder.bucket.list(None).try_collect().await.unwrap();
-        let mut keys: Vec<_> = found.into_iter().map(|object| object.location.to_string()).collect();
-        keys.sort();
-        keys
-    }
-
-    #[tokio::test]
-    async fn what_is_named_is_there_before_what_names_it() {
-        let recorder = Arc::new(Recorder::default());
-        let (package, _folder) = package("00");
-        store(&recorder).publish(&package, &(), &CancellationToken::new()).await.unwrap();
-        let mut log = std::mem::take(&mut *recorder.log.lock().unwrap());
-        log[..3].sort();
-        let base = "put films/assets/a";
-        let generation = format!("{base}/20261122t100000z-00000001/360p");
-        assert_eq!(
-            log,
-            [
-                format!("{generation}/00001.m4s video/iso.segment max-age=31536000, immutable"),
-                format!("{generation}/00002.m4s video/iso.segment max-age=31536000, immutable"),
-                format!("{generation}/init.mp4 video/mp4 max-age=31536000, immutable"),
-                format!("{generation}/index.m3u8 application/vnd.apple.mpegurl max-age=31536000, immutable"),
-                format!("{base}/asset.json application/json no-cache"),
-                format!("{base}/index.m3u8 application/vnd.apple.mpegurl no-cache"),
-            ]
-        );
-    }
-
-    #[tokio::test]
-    async fn whatever_fails_the_store_is_as_it_was() {
-        let mut recorder = Arc::new(Recorder::default());
-        let (first, _folder) = package("01");
-        store(&recorder).publish(&first, &(), &CancellationToken::new()).await.unwrap();
-        let before = objects(&recorder).await;
-        for refused in ["00002.m4s", "360p/index.m3u8", "asset.json", "a/index.m3u8"] {
-            Arc::get_mut(&mut recorder).unwrap().refused = Some(refused);
-            let (second, _folder) = package("02");
-            let error = store(&recorder).publish(&second, &(), &CancellationToken::new()).await.unwrap_err();
-            if matches!(refused, "asset.json" | "a/index.m3u8") {
-                // Here putting back fails as well; then what it may name must stay.
-                assert!(error.to_string().contains("everything it may name was left"), "{error}");
-                assert!(objects(&recorder).await.len() > before.len());
-                continue;
-            }
-            assert!(error.to_string().ends_with("what had been put was removed"), "{error}");
-            assert_eq!(objects(&recorder).await, before, "{refused}");
-            let playlist = store(&recorder).get("assets/a/index.m3u8").await.unwrap();
-            assert_eq!(playlist.unwrap(), b"playlist 01");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_first_publication_that_fails_leaves_nothing() {
-        let recorder = Arc::new(Recorder { refused: Some("a/index.m3u8"), ..Recorder::default() });
-        let (package, _folder) = package("00");
-        let error = store(&recorder).publish(&package, &(), &CancellationToken::new()).await.unwrap_err();
-        assert!(error.to_string().contains("out of order; nothing was published"), "{error}");
-        assert_eq!(objects(&recorder).await, Vec::<String>::new());
-    }
-
-    #[tokio::test]
-    async fn cancelled_it_takes_everything_back() {
-        let recorder = Arc::new(Recorder::default());
-        let cancel = CancellationToken::new();
-        cancel.cancel();
-        let (package, _folder) = package("00");
-        let error = store(&recorder).publish(&package, &(), &cancel).await.unwrap_err();
-        assert!(error.to_string().starts_with("stopped; nothing was published"), "{error}");
-        assert_eq!(objects(&recorder).await, Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_place_is_a_folder_or_a_bucket() {
-        let open = |target: &str| Store::open(target, &Access::default());
-        let bucket = open("s3://media/films/2026/").unwrap();
-        assert_eq!(bucket.key("assets/a/index.m3u8"), "films/2026/assets/a/index.m3u8");
-        assert_eq!(open("s3://media").unwrap().key("x"), "x");
-        for bad in ["", "s3://", "s3:///x", "s3://media/../x", "s3://me dia", "gs://media", "https://a/b"] {
-            assert!(matches!(open(bad), Err(Error::Target(_))), "{bad}");
-        }
-        let access = Access { endpoint: Some("127.0.0.1:9000".into()), region: None };
-        assert!(matches!(Store::open("s3://media", &access), Err(Error::Endpoint(_))));
     }
 }
+
+/// What S3 says of a request that will never be a good one.
+const MISCONFIGURED: [&str; 5] = [
+    "PermanentRedirect",
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "InvalidBucketName",
+    "EntityTooLarge",
+];
+
+fn has_no_rights(reason: &str) -> bool {
+    ["Permission denied", "Read-only file system", "Operation not permitted"]
+        .iter()
+        .any(|words| reason.contains(words))
+}
+
+#[cfg(test)]
+mod tests;

@@ -38,3 +38,11 @@ fn an_output_that_cannot_be_written_is_said_in_one_line() {
     );
     assert!(!stderr.contains("panicked"), "{stderr}");
 }
+
+#[test]
+fn every_command_says_what_it_does() {
+    for command in ["encode", "serve", "doctor", "retry", "lint", "sign", "keygen", "rollback", "gc"] {
+        let output = transcoder(&[command, "--help"]).output().unwrap();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}

@@ -270,7 +270,7 @@ fn what_is_no_whole_video_is_refused_in_one_line() {
         ("half.mkv", "is cut off or damaged"),
         ("half.flv", "is cut off or damaged"),
         ("letter.mp4", "is not a video"),
-        ("empty.mp4", "is not a video"),
+        ("empty.mp4", "is empty (0 bytes)"),
         ("subtitles.mkv", "has neither a video nor an audio track"),
         ("letter.srt", "is of a kind that is not accepted"),
         ("list.m3u8", "is of a kind that is not accepted"),
@@ -349,4 +349,42 @@ fn stopped_it_leaves_nothing_and_nobody_behind() {
     let is_inside = |path: &Path| fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&folder));
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     assert!(processes.into_iter().all(|process| !is_inside(&process.path())));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn killed_it_takes_ffmpeg_with_it() {
+    let studio = Studio::new();
+    let clip = studio.clip("long.mp4", "-f lavfi -i testsrc2=s=1280x720:r=30:d=20 -c:v libx264");
+    let temporary = studio.path("temporary");
+    // Its ffmpeg, and whoever watches over that, work in this folder.
+    let inside = || {
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let cwds = processes.filter_map(|process| fs::read_link(process.path().join("cwd")).ok());
+        cwds.filter(|cwd| cwd.starts_with(&temporary)).count()
+    };
+    let mut child = studio.command(&[clip.to_str().unwrap()]).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    while !files(&temporary).iter().any(|path| path.ends_with("360p.mp4")) {
+        assert!(begun.elapsed() < Duration::from_mins(1) && child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_ne!(inside(), 0);
+    // On Unix, this is `kill -9`.
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let killed = Instant::now();
+    while inside() != 0 {
+        assert!(killed.elapsed() < Duration::from_secs(2), "ffmpeg goes on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[tokio::test]
+async fn sound_alone_may_have_several_tracks() {
+    let studio = Studio::new();
+    let clip = studio.clip("radio.mka", "SOUND -map 0:a -map 0:a -b:a:1 32k -c:a aac");
+    let published = studio.publish(&clip).await.unwrap();
+    assert_eq!(published.multivariant.matches("#EXT-X-MEDIA:TYPE=AUDIO").count(), 2);
+    assert_eq!(published.multivariant.matches("#EXT-X-STREAM-INF:").count(), 1);
 }

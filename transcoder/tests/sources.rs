@@ -7,7 +7,7 @@ use std::process::Command;
 
 use harness::{Studio, ffprobe, times};
 use transcoder::captions;
-use transcoder::encoder::Encoder;
+use transcoder::encoder::Machine;
 use transcoder::plan::{Group, Options, Plan};
 use transcoder::probe::{self, Source};
 
@@ -23,7 +23,7 @@ async fn make(studio: &Studio, input: &Path, options: &Options) -> Made {
     let plan = Plan::for_source(&source, &captions::beside(input), options).unwrap();
     let folder = studio.path(&format!("{}.made", source.name()));
     std::fs::create_dir(&folder).unwrap();
-    let commands = Encoder::Ffmpeg.encode(&plan, options, &folder, &()).await.unwrap();
+    let commands = Machine::Ffmpeg.encode(&plan, options, &folder, &()).await.unwrap();
     assert!(!commands.concat().contains(studio.path("").to_str().unwrap()), "{commands:?}");
     Made { source, plan, folder }
 }

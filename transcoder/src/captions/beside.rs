@@ -35,23 +35,36 @@ pub struct Beside {
 #[must_use]
 pub fn beside(input: &Path) -> Vec<Beside> {
     let folder = input.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let files = fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        // Of captions only files count; of videos, which are not read here, whatever has the name.
+        (!is_captions(&name) || entry.file_type().is_ok_and(|kind| kind.is_file())).then_some(name)
+    });
+    among(input, files)
+}
+
+/// Whether a file's name is that of captions.
+pub(crate) fn is_captions(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, extension)| CAPTIONS.contains(&extension.to_lowercase().as_str()))
+}
+
+/// Those of the files with these names, in the video's folder, that are its captions.
+pub(crate) fn among(input: &Path, files: impl Iterator<Item = String>) -> Vec<Beside> {
     let Some(stem) = input.file_stem().and_then(|stem| stem.to_str()).map(str::to_lowercase) else {
         return Vec::new();
     };
     let mut captions = Vec::new();
     let mut others = BTreeSet::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let Some((name, extension)) = name.to_str().and_then(|name| name.rsplit_once('.')) else { continue };
-        let (lower, extension) = (name.to_lowercase(), extension.to_lowercase());
+    for file in files {
+        let Some((name, extension)) = file.rsplit_once('.') else { continue };
+        let lower = name.to_lowercase();
         if !lower.starts_with(&stem) {
             continue;
         }
-        if CAPTIONS.contains(&extension.as_str()) {
-            if entry.file_type().is_ok_and(|kind| kind.is_file()) {
-                captions.push((entry.file_name(), name.to_owned()));
-            }
-        } else if VIDEOS.contains(&extension.as_str()) && lower != stem {
+        if is_captions(&file) {
+            let name = name.to_owned();
+            captions.push((file, name));
+        } else if VIDEOS.contains(&extension.to_lowercase().as_str()) && lower != stem {
             others.insert(lower);
         }
     }

@@ -11,13 +11,17 @@
 //! sound ─ even ─ AAC ─ audio.mp4
 //! captions ─ captions-de.vtt
 //! ```
+//!
+//! A source comes from anybody, so what reads it is held on a short leash (`GUARD`): it may not open anything but
+//! files, it has a limit of memory and of time, it is the first to go where memory is short, and it dies with us,
+//! however we die.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{ChildStdin, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use ffmpeg_sidecar::child::FfmpegChild;
@@ -38,6 +42,29 @@ use crate::probe::{self, Mastering, Rate};
 /// ffmpeg reports twice a second; one that stands still for so long will not go on.
 const PATIENCE: Duration = Duration::from_mins(2);
 
+/// The longest that encoding may take: so many times the running time, and at least an hour.
+const SLOWEST: u32 = 100;
+const SHORTEST_LIMIT: Duration = Duration::from_hours(1);
+
+/// Waits at the other end of a pipe that only we hold, and kills ffmpeg when it breaks: after `kill -9` of us nobody
+/// else would. `exec` gives ffmpeg the shell's own process, so that it is a child of ours like any other. A line says
+/// that it ended in good order.
+///
+/// The limit is for addresses, in KiB, as there is none for memory that works without rights. A machine that is short
+/// of memory is to end this one, not the service.
+#[cfg(unix)]
+const GUARD: &str = r#"{ ulimit -v "$1"; echo 500 > /proc/self/oom_score_adj; } 2> /dev/null; shift
+exec 3<&0 < /dev/null
+{ read -r _ <&3 || kill -9 $$; } > /dev/null 2>&1 &
+exec "$@" 3<&-"#;
+
+/// How a shell ends that finds no such program (POSIX, "Exit Status for Commands").
+const NOT_FOUND: i32 = 127;
+
+/// The fewest addresses that ffmpeg is given, whatever the machine has: it maps much that it never touches.
+#[cfg(unix)]
+const FEWEST_KIB: u64 = 8 << 20;
+
 /// How often to look whether the process is still there.
 const GLANCE: Duration = Duration::from_millis(500);
 
@@ -55,7 +82,7 @@ const WHITE: f64 = 203.0;
 const LOUDEST_MIX: f64 = 1.414;
 
 /// What every output has. What a phone writes into a file says where its owner lives.
-const ANONYMOUS: &str = "-map_metadata -1 -map_chapters -1";
+pub(super) const ANONYMOUS: &str = "-map_metadata -1 -map_chapters -1";
 
 /// Fragments of one track. No edit lists, for they would come out wrong here: see `fragment`. At the end there would be
 /// an index of the fragments that nobody reads.
@@ -69,19 +96,34 @@ pub async fn encode(
     output: &Path,
     progress: &dyn Progress,
 ) -> Result<(), Error> {
-    let mut ffmpeg = Running::start(plan, options, output)?;
+    let report = |done: Duration| progress.encoded(done.min(plan.duration), plan.duration);
+    run(arguments(plan, options), plan.duration, output, &report).await?;
+    progress.encoded(plan.duration, plan.duration);
+    Ok(())
+}
+
+/// Runs a command line to its end, in a folder, on something that plays for so long. Says how far it is.
+pub(super) async fn run(
+    line: Vec<OsString>,
+    duration: Duration,
+    output: &Path,
+    report: &(dyn Fn(Duration) + Sync),
+) -> Result<(), Error> {
+    let mut ffmpeg = Running::start(line, output)?;
     let mut events = ffmpeg.events()?;
     let mut complaints = Complaints::default();
     let mut furthest = (Duration::ZERO, 0);
-    let mut advanced = Instant::now();
+    let limit = duration.saturating_mul(SLOWEST).max(SHORTEST_LIMIT);
+    let begun = Instant::now();
+    let mut advanced = begun;
     loop {
         match timeout(GLANCE, events.recv()).await {
-            Ok(Some(FfmpegEvent::Progress(report))) => {
-                let done = probe::clock(&report.time).map(probe::duration).unwrap_or_default();
-                if (done, report.frame) != furthest {
-                    furthest = (done, report.frame);
+            Ok(Some(FfmpegEvent::Progress(now))) => {
+                let done = probe::clock(&now.time).map(probe::duration).unwrap_or_default();
+                if (done, now.frame) != furthest {
+                    furthest = (done, now.frame);
                     advanced = Instant::now();
-                    progress.encoded(done.min(plan.duration), plan.duration);
+                    report(done);
                 }
             }
             Ok(Some(FfmpegEvent::Log(LogLevel::Error | LogLevel::Fatal, line))) => complaints.hear(&line),
@@ -94,16 +136,21 @@ pub async fn encode(
         if advanced.elapsed() > PATIENCE {
             return Err(Error::Stalled { after: PATIENCE, reason: complaints.in_words() });
         }
+        if begun.elapsed() > limit {
+            return Err(Error::TooSlow { after: limit });
+        }
     }
     let status = ffmpeg.wait(&complaints).await?;
-    if !status.success() {
-        if let Some(part) = complaints.lacking() {
-            return Err(Error::Lacking(part));
-        }
-        return Err(Error::Failed { status, reason: complaints.in_words() });
+    if status.success() {
+        return Ok(());
     }
-    progress.encoded(plan.duration, plan.duration);
-    Ok(())
+    if let Some(part) = complaints.lacking() {
+        return Err(Error::Lacking(part));
+    }
+    if cfg!(unix) && status.code() == Some(NOT_FOUND) {
+        return Err(Error::NotInstalled);
+    }
+    Err(Error::Failed { status, reason: complaints.in_words() })
 }
 
 /// `ffmpeg version 5.1.9-0+deb12u1`
@@ -116,11 +163,7 @@ pub async fn version() -> String {
 /// The command line for a plan, as one would type it. Names of output files are relative to the output folder.
 #[must_use]
 pub fn arguments(plan: &Plan, options: &Options) -> Vec<OsString> {
-    let mut line = words("-hide_banner -nostdin -y");
-    if !plan.lead.is_zero() {
-        line.extend(words(&format!("-itsoffset -{}", seconds(plan.lead))));
-    }
-    line.extend(probe::input_options(&plan.input));
+    let mut line = input(plan);
     let filters = filters(plan);
     if !filters.is_empty() {
         line.push("-filter_complex".into());
@@ -145,11 +188,31 @@ pub fn arguments(plan: &Plan, options: &Options) -> Vec<OsString> {
     }
     for (i, Audio { name, kbps, .. }) in plan.audio.iter().enumerate() {
         line.extend(words(&format!(
-            "-map [a{i}] {ANONYMOUS} -c:a aac -b:a {kbps}k -ar 48000 {FRAGMENTED} {BOXES} \
-             -frag_duration {SOUND_FRAGMENT} {}",
-            track_file(name)
+            "-map [a{i}] {ANONYMOUS} -c:a aac -b:a {kbps}k -ar 48000 {}",
+            sound_file(name, false)
         )));
     }
+    line.extend(captions(plan));
+    line
+}
+
+/// The command line that only takes captions out of the source; nothing where there are none.
+pub(super) fn captions_alone(plan: &Plan) -> Option<Vec<OsString>> {
+    let captions = captions(plan);
+    (!captions.is_empty()).then(|| input(plan).into_iter().chain(captions).collect())
+}
+
+fn input(plan: &Plan) -> Vec<OsString> {
+    let mut line = words("-hide_banner -nostdin -y");
+    if !plan.lead.is_zero() {
+        line.extend(words(&format!("-itsoffset -{}", seconds(plan.lead))));
+    }
+    line.extend(probe::input_options(&plan.input));
+    line
+}
+
+fn captions(plan: &Plan) -> Vec<OsString> {
+    let mut line = Vec::new();
     for Captions { name, from, .. } in &plan.captions {
         let CaptionSource::Stream(stream) = from else { continue };
         let codec = plan.caption_codecs.get(stream).map(String::as_str).unwrap_or_default();
@@ -213,12 +276,19 @@ fn hdr10(mastering: Option<&Mastering>) -> String {
 }
 
 /// A file whose ticks are such that every picture is so many of them, exactly.
-fn pictures_file(rendition: &Rendition, video: &Video) -> String {
+pub(super) fn pictures_file(rendition: &Rendition, video: &Video) -> String {
     let ticks = video.grid.rate.frames;
     format!(
         "-video_track_timescale {ticks} {FRAGMENTED} frag_keyframe+{BOXES} {}",
         track_file(&rendition.name)
     )
+}
+
+/// A file of one track of sound. Where that is only copied, what a decoder has to know may be found with the first packet,
+/// which the list of boxes has to wait for.
+pub(super) fn sound_file(name: &str, is_copied: bool) -> String {
+    let wait = if is_copied { "+delay_moov" } else { "" };
+    format!("{FRAGMENTED} {BOXES}{wait} -frag_duration {SOUND_FRAGMENT} {}", track_file(name))
 }
 
 /// What a source's pictures are to be compared with a rendition of them by: a filter from the second input to
@@ -419,14 +489,17 @@ pub(crate) fn words(text: &str) -> Vec<OsString> {
 }
 
 /// A running ffmpeg, which does not outlive this. A dropped `FfmpegChild` is neither stopped nor reaped.
-struct Running(FfmpegChild);
+struct Running {
+    child: FfmpegChild,
+    leash: Option<ChildStdin>,
+}
 
 impl Running {
-    fn start(plan: &Plan, options: &Options, output: &Path) -> Result<Self, Error> {
-        let mut command = FfmpegCommand::new_with_path("ffmpeg");
-        command.args(arguments(plan, options));
-        // SVT-AV1 speaks past ffmpeg's log.
-        command.as_inner_mut().current_dir(output).env("SVT_LOG", "1");
+    fn start(line: Vec<OsString>, output: &Path) -> Result<Self, Error> {
+        let mut command = command();
+        command.args(line);
+        // SVT-AV1 speaks past ffmpeg's log. And glibc sets addresses aside by the thread, which count.
+        command.as_inner_mut().current_dir(output).env("SVT_LOG", "1").env("MALLOC_ARENA_MAX", "4");
         // Ctrl-C at a terminal goes to the whole group; it is for us to pass on.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(command.as_inner_mut(), 0);
@@ -434,15 +507,16 @@ impl Running {
             io::ErrorKind::NotFound => Error::NotInstalled,
             _ => Error::NotStarted(error),
         })?;
-        // `ffmpeg-sidecar` insists on pipes. Nobody is at the other end of these two, so that it cannot wait there.
-        drop((child.take_stdin(), child.take_stdout()));
-        Ok(Self(child))
+        // `ffmpeg-sidecar` insists on pipes. Nobody is at the other end of this one, so that it cannot wait there.
+        drop(child.take_stdout());
+        let leash = child.take_stdin();
+        Ok(Self { child, leash })
     }
 
     /// What it says. Whether or not anybody listens, it is read to its end: ffmpeg stands still while its words
     /// are not taken.
     fn events(&mut self) -> Result<mpsc::UnboundedReceiver<FfmpegEvent>, Error> {
-        let iterator = self.0.iter().map_err(|error| Error::NotStarted(io::Error::other(error)))?;
+        let iterator = self.child.iter().map_err(|error| Error::NotStarted(io::Error::other(error)))?;
         let (sender, events) = mpsc::unbounded_channel();
         std::thread::spawn(move || {
             for event in iterator {
@@ -453,7 +527,7 @@ impl Running {
     }
 
     fn exited(&mut self) -> Result<Option<ExitStatus>, Error> {
-        self.0.as_inner_mut().try_wait().map_err(Error::NotStarted)
+        self.child.as_inner_mut().try_wait().map_err(Error::NotStarted)
     }
 
     /// Its status, once it has said everything.
@@ -475,9 +549,44 @@ impl Drop for Running {
     fn drop(&mut self) {
         // What it has made so far is of no use, so there is nothing to wait for: asking it to quit would take
         // longer and leave something that looks finished. It may have ended long ago.
-        let _ = self.0.kill();
-        let _ = self.0.as_inner_mut().wait();
+        let _ = self.child.kill();
+        let _ = self.child.as_inner_mut().wait();
+        if let Some(leash) = &mut self.leash {
+            let _ = leash.write_all(b"\n");
+        }
     }
+}
+
+/// ffmpeg on its leash.
+#[cfg(unix)]
+fn command() -> FfmpegCommand {
+    // `ffmpeg-sidecar` puts arguments of its own before any others.
+    let mut command = FfmpegCommand::new_with_path("ffmpeg");
+    let own: Vec<OsString> = command.as_inner().get_args().map(OsString::from).collect();
+    let mut inner = std::process::Command::new("/bin/sh");
+    inner.args(["-c", GUARD, "guard"]).arg(addresses()).arg("ffmpeg").args(own);
+    inner.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    *command.as_inner_mut() = inner;
+    command
+}
+
+#[cfg(not(unix))]
+fn command() -> FfmpegCommand {
+    FfmpegCommand::new_with_path("ffmpeg")
+}
+
+/// As many KiB as the machine has memory, real and on disk.
+#[cfg(unix)]
+fn addresses() -> String {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = |name: &str| -> Option<u64> {
+        let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+        rest.trim().strip_suffix(" kB")?.parse().ok()
+    };
+    kib("MemTotal:").map_or_else(
+        || "unlimited".to_owned(),
+        |total| (total + kib("SwapTotal:").unwrap_or_default()).max(FEWEST_KIB).to_string(),
+    )
 }
 
 /// The last errors ffmpeg spoke of.

@@ -289,11 +289,12 @@ impl<'a> Variants<'a> {
             return;
         }
         let sum = |measure: fn(&Rendition) -> Option<u64>| {
-            let heaviest = variant.sound.iter().map(|sound| measure(sound)).collect::<Option<Vec<_>>>()?;
-            // A group's own rendition may be the variant's, where there is nothing but sound.
-            let heaviest =
-                variant.sound.iter().zip(heaviest).filter(|(sound, _)| !std::ptr::eq(**sound, rendition));
-            Some(measure(rendition)? + heaviest.map(|(_, rate)| rate).max().unwrap_or_default())
+            let sound = variant.sound.iter().map(|sound| measure(sound)).collect::<Option<Vec<_>>>()?;
+            let heaviest = sound.into_iter().max().unwrap_or_default();
+            let own = measure(rendition)?;
+            // Where there is nothing but sound, the variant's own is one of the group, and played instead of others.
+            let is_of_group = variant.sound.iter().any(|sound| std::ptr::eq(*sound, rendition));
+            Some(if is_of_group { heaviest } else { own + heaviest })
         };
         let (Some(peak), Some(average)) = (sum(|of| of.summary.peak), sum(|of| of.summary.average)) else {
             return;

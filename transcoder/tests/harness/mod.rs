@@ -3,11 +3,15 @@
 #![allow(dead_code, reason = "every test file is a program of its own and uses its part of this")]
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use transcoder::encoder::Encoder;
+use transcoder::encoder::Machine;
 use transcoder::plan::Options;
 use transcoder::storage::{Access, Store};
 use transcoder::{CancellationToken, Error, Job};
@@ -64,7 +68,7 @@ impl Studio {
         let root = self.path("media");
         let store = Store::open(root.to_str().unwrap(), &Access::default())?;
         let asset = "a".parse().unwrap();
-        let job = Job { input: input.to_owned(), asset, encoder: Encoder::Ffmpeg, options: options.clone() };
+        let job = Job { input: input.to_owned(), asset, encoder: Machine::Ffmpeg, options: options.clone() };
         let now = "2026-11-22T10:00:00Z".parse().unwrap();
         let published = transcoder::encode(&job, &store, now, &(), &CancellationToken::new()).await?;
         assert_eq!(published.playlist, "assets/a/index.m3u8");
@@ -199,4 +203,92 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
         }
     }
     found.into_iter().collect()
+}
+
+/// A running moto, an imitation of AWS.
+pub(crate) struct Moto {
+    process: Child,
+    pub(crate) port: u16,
+    pub(crate) log: PathBuf,
+}
+
+impl Moto {
+    pub(crate) fn start(studio: &Studio) -> Self {
+        let target = std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
+        let installed = target.join("tools/bin/moto_server");
+        let program = if installed.exists() { installed } else { PathBuf::from("moto_server") };
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let log = studio.path("moto.log");
+        let process = Command::new(program)
+            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .expect("the tests need moto_server: run `make setup`");
+        let moto = Self { process, port, log };
+        let begun = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(begun.elapsed() < Duration::from_mins(1), "moto_server does not start");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        moto
+    }
+
+    /// One request; its head and its body.
+    pub(crate) fn request(&self, method: &str, path: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        // Moto does not check signatures, but goes by them to know which service is meant.
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 0\r\n\
+             Authorization: AWS4-HMAC-SHA256 Credential=test/20261122/us-east-1/s3/aws4_request\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_ascii_lowercase(), body.to_owned())
+    }
+
+    /// Keys in the order of their puts, each once.
+    pub(crate) fn puts(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(&self.log).unwrap();
+        let puts = log.lines().filter_map(|line| line.split_once("\"PUT /media/"));
+        puts.map(|(_, rest)| rest.split(' ').next().unwrap().to_owned()).collect()
+    }
+
+    pub(crate) fn command(&self, studio: &Studio, input: &Path, to: &str) -> Command {
+        let mut command = self.ask(to, &["encode", input.to_str().unwrap(), "--asset", "a"]);
+        command.env("TMPDIR", studio.path(""));
+        command
+    }
+
+    /// The command line, for a bucket here.
+    pub(crate) fn ask(&self, to: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_transcoder"));
+        command.args(arguments).args(["--to", to]);
+        command.args(["--endpoint", &self.endpoint(), "--region", "us-east-1"]);
+        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+        command
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// A bucket here, made anew.
+    pub(crate) fn store(&self, bucket: &str) -> Store {
+        assert!(self.request("PUT", &format!("/{bucket}")).0.starts_with("http/1.1 200"));
+        let access = Access { endpoint: Some(self.endpoint()), region: Some("us-east-1".to_owned()) };
+        Store::open(&format!("s3://{bucket}/films"), &access).unwrap()
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
