@@ -148,9 +148,6 @@ async fn hear_all(desk: &impl Desk, door: &mut Door, events: Vec<Event>) -> Resu
             Ok(more) => jobs.extend(more),
             Err(service::Error::Upload(error)) if is_settled(&error) => {
                 tracing::warn!(door = door.name, "{error}");
-                if let Err(error) = desk.refuse(&error).await {
-                    return Err(door.failed(&error.to_string()));
-                }
             }
             Err(error) => return Err(door.failed(&error.to_string())),
         }
@@ -171,7 +168,7 @@ async fn pause(stop: &CancellationToken, time: Duration) -> bool {
 
 /// More or less that long, so that many who began together do not go on together.
 fn about(time: Duration) -> Duration {
-    time.mul_f64(0.9 + 0.2 * f64::from(asset::nonce()) / f64::from(u32::MAX))
+    time.mul_f64(0.9 + 0.2 * asset::chance())
 }
 
 /// What a door has to say of itself: that it fails, once; and that it works again.
@@ -196,7 +193,7 @@ impl Door {
         }
         let longest = Duration::from_secs(1 << self.failures.min(10)).min(LONGEST_PAUSE);
         self.failures = self.failures.saturating_add(1);
-        longest.mul_f64(0.1 + 0.9 * f64::from(asset::nonce()) / f64::from(u32::MAX))
+        longest.mul_f64(0.1 + 0.9 * asset::chance())
     }
 
     fn works(&mut self) {

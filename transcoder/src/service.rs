@@ -192,6 +192,7 @@ impl Service {
                         // However often it is heard again, nothing else comes of it.
                         Err(Error::Upload(error)) if error.class() == Class::Source => {
                             tracing::warn!(bucket, "not encoded: {error}");
+                            self.refuse(&error).await?;
                         }
                         Err(error) => return Err(error),
                     },
@@ -255,11 +256,6 @@ impl Service {
             }
         }
     }
-
-    /// How many jobs are being done.
-    pub async fn at_work(&self) -> usize {
-        self.running.jobs.lock().await.len()
-    }
 }
 
 /// Why the service did not do something.
@@ -274,4 +270,34 @@ pub enum Error {
     /// Other copies of the service cannot be told.
     #[error(transparent)]
     Storage(#[from] storage::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::Filter;
+    use crate::plan::Options;
+    use crate::storage::Access;
+
+    #[tokio::test]
+    async fn an_event_of_a_name_that_nothing_is_done_by_is_answered_by_a_failed_job() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let service = Service {
+            jobs: Jobs::open(&folder.path().join("jobs.sqlite"), Timestamp::UNIX_EPOCH).await.unwrap(),
+            uploads: Uploads::open("s3://uploads/in", &Access::default()).unwrap(),
+            store: Store::open(&at("media"), &Access::default()).unwrap(),
+            profile: Profile { encoder: Encoder::Ffmpeg, options: Options::default() },
+            stop: CancellationToken::new(),
+            running: Arc::default(),
+        };
+        for _ in 0..2 {
+            let event = Event::Object { bucket: "uploads".into(), key: "in/../a.mp4".into() };
+            assert_eq!(service.hear(vec![event]).await.unwrap(), []);
+        }
+        let jobs = service.jobs.list(&Filter { limit: 10, ..Filter::default() }).await.unwrap();
+        let [job] = jobs.as_slice() else { panic!("{jobs:?}") };
+        assert_eq!((job.state, job.attempts), (State::Failed, 0));
+        assert!(job.reason.as_ref().unwrap().contains("`.` or `..` between slashes"), "{job:?}");
+    }
 }
