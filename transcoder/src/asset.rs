@@ -42,6 +42,18 @@ impl AssetId {
         id.parse().map_err(|_| InvalidAssetId::Unnameable(stem.into_owned()))
     }
 
+    /// Key of its multivariant playlist: the path of its URL at the edge.
+    #[must_use]
+    pub fn playlist_key(&self) -> String {
+        format!("{}/index.m3u8", self.folder())
+    }
+
+    /// Key of what is said of it, an [`Asset`].
+    #[must_use]
+    pub fn description_key(&self) -> String {
+        format!("{}/asset.json", self.folder())
+    }
+
     /// Where everything of this asset lies.
     #[must_use]
     pub fn folder(&self) -> String {
@@ -177,6 +189,11 @@ impl fmt::Display for Generation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
     }
+}
+
+/// Anything from 0 to 1, so that what failed together is not tried again together.
+pub(crate) fn chance() -> f64 {
+    f64::from(nonce()) / f64::from(u32::MAX)
 }
 
 /// Bytes as `sha256sum` writes them.

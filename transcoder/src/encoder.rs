@@ -146,8 +146,6 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Self::NotInstalled | Self::Lacking(_) => Class::Settings,
-            Self::NotStarted(error) if error.kind() == io::ErrorKind::StorageFull => Class::Full,
-            Self::Failed { reason, .. } if reason.contains("No space left on device") => Class::Full,
             // Killed, by whomever: it did not say itself that it cannot.
             Self::Failed { status, .. } if status.code().is_none() => Class::Busy,
             Self::Failed { reason, .. } if reason.contains("Cannot allocate memory") => Class::Busy,

@@ -23,7 +23,7 @@ use sqlx::sqlite::{
 use sqlx::{Connection, FromRow, Row};
 use tokio::sync::{Notify, broadcast};
 
-use crate::asset::{self, AssetId, Generation};
+use crate::asset::{self, AssetId, Generation, hexadecimal};
 use crate::encoder::Encoder;
 use crate::plan::Options;
 use crate::upload::Upload;
@@ -100,7 +100,7 @@ impl JobId {
         let second = upload.modified.as_second();
         let essence = json!([uri, upload.version, second, asset, profile.essence()]).to_string();
         let hash = Sha256::digest(essence);
-        Self(hash.iter().take(16).fold(String::new(), |id, byte| id + &format!("{byte:02x}")))
+        Self(hexadecimal(&hash[..16]))
     }
 }
 

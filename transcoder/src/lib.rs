@@ -194,8 +194,7 @@ pub async fn encode(
 }
 
 fn published(store: &Store, edition: &Edition) -> Published {
-    let playlist = format!("{}/index.m3u8", edition.asset.folder());
-    Published { playlist: store.key(&playlist), generation: edition.generation.clone() }
+    Published { playlist: store.key(&edition.asset.playlist_key()), generation: edition.generation.clone() }
 }
 
 /// Makes what is to be published, as far as an attempt before has not; without anything to keep for another one, nothing

@@ -91,13 +91,13 @@ impl Package {
     /// Key of the multivariant playlist.
     #[must_use]
     pub fn playlist_key(&self) -> String {
-        format!("{}/index.m3u8", self.edition.asset.folder())
+        self.edition.asset.playlist_key()
     }
 
     /// Key of the description.
     #[must_use]
     pub fn description_key(&self) -> String {
-        format!("{}/asset.json", self.edition.asset.folder())
+        self.edition.asset.description_key()
     }
 
     /// The list of all its objects with their digests: key and text.

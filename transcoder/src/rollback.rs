@@ -46,6 +46,6 @@ impl Arguments {
         let store = Store::open(&self.to, &self.access)?;
         let runtime = tokio::runtime::Runtime::new()?;
         let generation = runtime.block_on(store.roll_back(&self.asset, self.generation.as_ref()))?;
-        Ok(format!("{} {generation}", store.key(&format!("{}/index.m3u8", self.asset.folder()))))
+        Ok(format!("{} {generation}", store.key(&self.asset.playlist_key())))
     }
 }

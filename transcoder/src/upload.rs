@@ -6,7 +6,7 @@
 //! Names are a stranger's. One that could lead out of the place, or break a log's line, is refused before anything
 //! is done by it.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
-use crate::asset::AssetId;
+use crate::asset::{AssetId, hexadecimal};
 use crate::captions;
 use crate::storage::{self, Access, chain};
 use crate::{CancellationToken, Class};
@@ -116,12 +116,7 @@ impl Uploads {
         self.stat(name).await
     }
 
-    /// All that lies there to be encoded.
-    pub async fn list(&self) -> Result<Vec<Upload>, Error> {
-        Ok(self.survey().await?.uploads)
-    }
-
-    /// The same, and what is left out that somebody should give another name.
+    /// All that lies there to be encoded, and what is left out that somebody should give another name.
     pub async fn survey(&self) -> Result<Survey, Error> {
         let mut survey = match &*self.place {
             Place::Folder(root) => {
@@ -247,10 +242,7 @@ pub fn asset_of(name: &str) -> AssetId {
     {
         return asset;
     }
-    let digest = Sha256::digest(name).iter().take(DIGITS / 2).fold(String::new(), |mut digits, byte| {
-        let _ = write!(digits, "{byte:02x}");
-        digits
-    });
+    let digest = hexadecimal(&Sha256::digest(name)[..DIGITS / 2]);
     let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
     let mut id = String::new();
     for character in stem.chars() {
@@ -829,7 +821,8 @@ mod tests {
             write(&uploads, name, "");
             assert_eq!(uploads.find(name).await.unwrap().is_some(), counted.contains(name), "{name}");
         }
-        let mut found: Vec<_> = uploads.list().await.unwrap().into_iter().map(|upload| upload.name).collect();
+        let mut found: Vec<_> =
+            uploads.survey().await.unwrap().uploads.into_iter().map(|upload| upload.name).collect();
         found.sort();
         let mut counted = counted.map(str::to_owned);
         counted.sort();

@@ -6,7 +6,6 @@
 //!
 //! [Standard Webhooks]: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 
-use std::error::Error as _;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -31,6 +30,7 @@ use crate::asset;
 use crate::jobs::{self, Job, JobId, Jobs, State};
 use crate::lint::reach::Gate;
 use crate::metrics::Metrics;
+use crate::storage::chain;
 use crate::{CancellationToken, http};
 
 /// How long after an attempt the next one is made: about a day in all.
@@ -282,7 +282,7 @@ impl<'a> Sender<'a> {
         }
         let response = request.body(body).send().await;
         // Not its address, which may hold a secret of theirs.
-        response.map(|response| response.status()).map_err(|error| reason(&error.without_url()))
+        response.map(|response| response.status()).map_err(|error| chain(&error.without_url()))
     }
 
     /// What is sent, the same each time. Nothing if there is no such job.
@@ -335,16 +335,6 @@ fn pause(attempts: i64, nonce: u32) -> Option<Duration> {
 
 fn nanoseconds(time: Timestamp) -> i64 {
     i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX)
-}
-
-fn reason(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 /// Finds public addresses only.

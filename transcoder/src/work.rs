@@ -34,6 +34,12 @@ struct Note<T> {
     what: T,
 }
 
+/// Bytes that are free on the disk of a folder.
+pub(crate) fn free(folder: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(folder)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
 /// What was encoded, if that is known and still here.
 pub(crate) fn encoded(folder: &Path, job: &Job) -> Option<Encoded> {
     let mut encoded: Encoded = read(folder, ENCODED)?;

@@ -638,7 +638,7 @@ fn tracks(plan: &Plan) -> impl Iterator<Item = &str> {
 
 /// Between a half and the whole of it, so that many do not ask at the same moment.
 fn jittered(time: Duration) -> Duration {
-    time / 2 + time.mul_f64(f64::from(asset::nonce()) / f64::from(u32::MAX) / 2.0)
+    time / 2 + time.mul_f64(asset::chance() / 2.0)
 }
 
 /// Why MediaConvert did not encode something.

@@ -118,7 +118,7 @@ pub(super) async fn find(
         bytes: stored.bytes,
         generation: stored.generation.to_string(),
     });
-    let playlist = store.key(&format!("{}/index.m3u8", id.folder()));
+    let playlist = store.key(&id.playlist_key());
     Ok(axum::Json(AssetView { asset, playlist, generations: generations.collect() }))
 }
 

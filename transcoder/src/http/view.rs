@@ -117,7 +117,7 @@ impl View {
             updated: job.updated.to_string(),
             not_before: job.not_before.to_string(),
             generation: job.generation.as_ref().map(ToString::to_string),
-            playlist: is_done.then(|| self.store.key(&format!("{}/index.m3u8", job.asset.folder()))),
+            playlist: is_done.then(|| self.store.key(&job.asset.playlist_key())),
             outside: job.outside.clone(),
             webhook,
         }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{Desk, Door, Standing, about, hear_all, pause};
 use crate::event;
 use crate::jobs::JobId;
+use crate::storage::chain;
 
 /// Where Cloudflare's API is.
 pub const CLOUDFLARE: &str = "https://api.cloudflare.com/client/v4";
@@ -229,15 +230,4 @@ impl Queue {
         };
         Err(format!("the queue answers {status} {reason}{advice}"))
     }
-}
-
-/// An error and everything behind it.
-fn chain(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }

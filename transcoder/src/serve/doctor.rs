@@ -22,6 +22,7 @@ use crate::sign::{KeyPair, Order};
 use crate::storage::examination::Conditions;
 use crate::storage::{Store, chain};
 use crate::upload::Uploads;
+use crate::work;
 
 /// Check everything that the service's settings name, and say what to do
 ///
@@ -111,10 +112,9 @@ fn disk(data: &Path) -> Finding {
             format!("--data {shown} cannot be written to ({error}): name another folder"),
         );
     }
-    match rustix::fs::statvfs(data) {
+    match work::free(data) {
         Err(error) => Finding::note(PART, format!("{shown} does not say how much room it has: {error}")),
-        Ok(disk) => {
-            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        Ok(free) => {
             let words = format!("{} GB are free in {shown}", free / 1_000_000_000);
             if free < LITTLE_ROOM {
                 Finding::note(PART, format!("{words}; a job needs three times the size of its upload"))

@@ -22,7 +22,7 @@ use super::{Error, Service, Stop, Why};
 use crate::jobs::{self, Job, JobId, State, Step};
 use crate::metrics::Metrics;
 use crate::package::Edition;
-use crate::{Class, Work, asset, gc};
+use crate::{Class, Work, asset, gc, work};
 
 /// How long a job that became due may have to wait where nobody woke us: another process may have retried it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -141,8 +141,14 @@ async fn finish(service: Service, settings: Settings, job: Job, stop: Stop) {
         settings.metrics.failed(*class);
     }
     let is_ours = !matches!(outcome, Outcome::Elsewhere(_));
-    let chance = f64::from(asset::nonce()) / f64::from(u32::MAX);
-    let next = outcome::step(outcome, stop.why(), job.attempts, &settings.patience, settings.longest, chance);
+    let next = outcome::step(
+        outcome,
+        stop.why(),
+        job.attempts,
+        &settings.patience,
+        settings.longest,
+        asset::chance(),
+    );
     match &next {
         Step::Done => tracing::info!("done"),
         Step::Again { after, reason } => {
@@ -295,8 +301,7 @@ fn of_disk(path: &Path, error: &io::Error) -> Outcome {
 
 /// What comes of there being too little room on the disk, if there is.
 fn lacks_room(data: &Path, bytes: u64) -> Option<Outcome> {
-    let disk = rustix::fs::statvfs(data).ok()?;
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let free = work::free(data).ok()?;
     let needed = bytes.saturating_mul(ROOM);
     let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
     (free < needed).then(|| {

@@ -10,7 +10,7 @@ use object_store::ObjectStore;
 use object_store::path::Path as Key;
 use sha2::{Digest, Sha256};
 
-use super::publish::{DESCRIPTION, PLAYLIST, PUTS_AT_ONCE, Switch, description_key, playlist_key};
+use super::publish::{DESCRIPTION, PLAYLIST, PUTS_AT_ONCE, Switch};
 use super::{Error, Found, MUTABLE, Store};
 use crate::asset::{Asset, AssetId, Generation, hexadecimal};
 
@@ -46,7 +46,7 @@ impl Store {
 
     /// What `asset.json` says of an asset.
     pub async fn asset(&self, name: &AssetId) -> Result<Option<Asset>, Error> {
-        let Some(found) = self.find(&description_key(name)).await? else { return Ok(None) };
+        let Some(found) = self.find(&name.description_key()).await? else { return Ok(None) };
         let asset = serde_json::from_slice(&found.bytes);
         Ok(asset.inspect_err(|error| tracing::warn!("asset.json of {name}: {error}")).ok())
     }
@@ -101,12 +101,12 @@ impl Store {
         }
         if standing.described().is_some_and(|summary| summary.generation == *generation) {
             match standing.played() {
-                None => self.delete(&description_key(asset)).await?,
+                None => self.delete(&asset.description_key()).await?,
                 Some(played) => {
                     if let Some(Found { bytes, .. }) = self.find(&played.key_of(asset, DESCRIPTION)).await? {
                         let before = standing.description.as_ref();
                         // Where it is not put, somebody has published meanwhile.
-                        self.put_if(&description_key(asset), bytes, MUTABLE, before).await?;
+                        self.put_if(&asset.description_key(), bytes, MUTABLE, before).await?;
                     }
                 }
             }
@@ -119,8 +119,8 @@ impl Store {
     pub async fn delete_asset(&self, asset: &AssetId) -> Result<bool, Error> {
         let lock = self.lock().await?;
         let was_there = !self.contents(&asset.folder()).await?.sizes.is_empty();
-        self.delete(&playlist_key(asset)).await?;
-        self.delete(&description_key(asset)).await?;
+        self.delete(&asset.playlist_key()).await?;
+        self.delete(&asset.description_key()).await?;
         drop(lock);
         self.remove_all(&asset.folder()).await?;
         Ok(was_there)

@@ -208,12 +208,12 @@ impl Store {
                 Next::Nothing => return Ok(()),
                 Next::GiveWay => return Err(Error::Superseded(switch.asset.clone())),
                 Next::Describe => {
-                    let key = description_key(switch.asset);
+                    let key = switch.asset.description_key();
                     let description = switch.description.clone();
                     self.put_if(&key, description, MUTABLE, standing.description.as_ref()).await
                 }
                 Next::Play => {
-                    let key = playlist_key(switch.asset);
+                    let key = switch.asset.playlist_key();
                     self.put_if(&key, switch.playlist.clone(), MUTABLE, standing.playlist.as_ref()).await
                 }
             };
@@ -236,8 +236,8 @@ impl Store {
     /// What an asset is at the moment: first how it is described, then what is played.
     pub(super) async fn standing(&self, asset: &AssetId) -> Result<Standing, Error> {
         Ok(Standing {
-            description: self.find(&description_key(asset)).await?,
-            playlist: self.find(&playlist_key(asset)).await?,
+            description: self.find(&asset.description_key()).await?,
+            playlist: self.find(&asset.playlist_key()).await?,
         })
     }
 }
@@ -294,14 +294,6 @@ impl Drop for Parts {
             });
         }
     }
-}
-
-pub(super) fn description_key(asset: &AssetId) -> String {
-    format!("{}/{DESCRIPTION}", asset.folder())
-}
-
-pub(super) fn playlist_key(asset: &AssetId) -> String {
-    format!("{}/index.m3u8", asset.folder())
 }
 
 fn described(package: &Package) -> Vec<u8> {
