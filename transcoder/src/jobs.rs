@@ -10,7 +10,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -22,6 +22,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{Connection, FromRow, Row};
 use tokio::sync::{Notify, broadcast};
+use tokio::time::sleep;
 
 use crate::asset::{self, AssetId, Generation, hexadecimal};
 use crate::encoder::Encoder;
@@ -39,6 +40,7 @@ const CONNECTIONS: u32 = 4;
 
 /// How long another process may hold the file.
 const BUSY_TIME: Duration = Duration::from_secs(30);
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Changes that somebody slow may be behind.
 const CHANGES_AT_ONCE: usize = 1_024;
@@ -267,7 +269,14 @@ impl Jobs {
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
             .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }));
-        let pool = pool.connect_with(options).await.map_err(failed)?;
+        let begun = Instant::now();
+        let pool = loop {
+            match pool.clone().connect_with(options.clone()).await {
+                // Whatever the time-out, SQLite does not wait for another process that turns WAL on in a new file.
+                Err(error) if is_busy(&error) && begun.elapsed() < BUSY_TIME => sleep(BUSY_PAUSE).await,
+                opened => break opened.map_err(failed)?,
+            }
+        };
         // In one transaction: two processes that open a new file at once would both make its tables.
         let migrated = async {
             let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
@@ -665,6 +674,13 @@ pub struct Error {
     /// Why.
     #[source]
     pub error: sqlx::Error,
+}
+
+/// Whether somebody else has the file: `SQLITE_BUSY`, or one of the codes that say more of it in their higher bits
+/// (<https://www.sqlite.org/rescode.html>).
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
+    code.is_some_and(|code| code & 0xff == 5)
 }
 
 #[cfg(test)]
