@@ -28,7 +28,7 @@ edge/build/index.js: $(edge) Cargo.toml Cargo.lock package-lock.json .ci/build-w
 	@.ci/build-worker
 
 # Set-up comes first in these, whole: it asks for what the system lacks before minutes of compiling, not after.
-demo: ## play a protected clip; VIDEO=my.mp4 your own, CHECK=1 check it and stop, PORT=8787
+demo: ## the studio with a protected clip; VIDEO=my.mp4 your own, CHECK=1 check it and stop, PORT=8787
 	@.ci/setup worker ffmpeg $(if $(CHECK),browser)
 	@$(MAKE) --no-print-directory worker
 	@# Not --release: ffmpeg does the work, and compiling takes half as long, less with what the tests compiled.

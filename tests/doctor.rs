@@ -8,17 +8,19 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tests::{Gate as _, Worker, filled, keys, trusting};
 use transcoder::keygen::Pair;
-use transcoder::serve::doctor::{Gate, Verdict};
+use transcoder::playback::{PrivateKey, Settings};
+use transcoder::serve::doctor::Verdict;
 
 /// What is found at a Worker with these settings, by whoever has this key.
 fn findings(settings: &Value, private_key: &Path) -> Vec<(Verdict, String)> {
     let worker = Worker::with(&filled(&[("assets/a/1.m4s", b"one of a")]), settings);
-    let gate = Gate {
+    let settings = Settings {
         edge: Some(worker.url().parse().unwrap()),
         key_pair_id: Some(keys().id.clone()),
-        private_key: Some(private_key.to_owned()),
+        private_key: Some(PrivateKey::File(private_key.to_owned())),
+        ..Settings::default()
     };
-    let findings = tokio::runtime::Runtime::new().unwrap().block_on(gate.check(Timestamp::now()));
+    let findings = tokio::runtime::Runtime::new().unwrap().block_on(settings.check(Timestamp::now()));
     findings.into_iter().map(|finding| (finding.verdict, finding.to_string())).collect()
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use edge::cached::{Cache, Cached, Term};
 use edge::caching::Lifetimes;
@@ -522,6 +522,13 @@ impl S3 {
         Self(Server::start(program, folder, settings, &[]))
     }
 
+    /// Serves the folder itself: what is written there can be read at once. `tests/tools/live-bucket.mjs` says what it
+    /// knows, which is less than that: it only reads, and does not tell what it was asked.
+    #[must_use]
+    pub fn live(folder: &Path) -> Self {
+        Self(Server::start(node("live-bucket.mjs"), folder, &json!({}), &[]))
+    }
+
     /// Scheme, host and port.
     #[must_use]
     pub fn url(&self) -> &str {
@@ -623,6 +630,61 @@ impl Gate for OverS3 {
     fn log(&self, answer: &Response<Vec<u8>>, text: &str) -> String {
         self.worker.log(answer, text)
     }
+}
+
+/// What opens the API of a [`Service`].
+pub const API_TOKEN: &str = "a token of the tests";
+
+/// `transcoder serve` as it is installed, signing with the common key.
+pub struct Service {
+    /// Its folder `uploads`, what it keeps, and its log.
+    pub folder: TempDir,
+    /// Scheme, host and port.
+    pub url: String,
+    process: Child,
+}
+
+impl Service {
+    /// Publishes to `media`, which an edge of this URL reads from, with more on its command line.
+    #[must_use]
+    pub fn before(edge: &str, media: &Path, more: impl FnOnce(&mut Command)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let [uploads, data] = ["uploads", "data"].map(|name| folder.path().join(name));
+        std::fs::create_dir(&uploads).unwrap();
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut command = Command::new(transcoder());
+        command.args(["serve", "--listen", &address.to_string(), "--edge", edge]);
+        command.arg("--uploads").arg(uploads).arg("--to").arg(media).arg("--data").arg(data);
+        command.args(["--key-pair-id", &keys().id]).arg("--private-key").arg(&keys().private);
+        command.env("REELGATE_API_TOKEN", API_TOKEN);
+        more(&mut command);
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let service = Self { folder, url: format!("http://{address}"), process };
+        let begun = Instant::now();
+        while ureq::get(format!("{}/healthz", service.url)).call().is_err() {
+            let log = std::fs::read_to_string(service.folder.path().join("log")).unwrap();
+            assert!(begun.elapsed() < Duration::from_secs(30), "{log}");
+            thread::sleep(Duration::from_millis(100));
+        }
+        service
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // Asked, so that it stops what it started.
+        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
+        let _ = self.process.wait();
+    }
+}
+
+/// The program that `cargo test` builds beside this one, for the transcoder's own tests.
+fn transcoder() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let program = own.ancestors().nth(2).unwrap().join("transcoder");
+    assert!(program.exists(), "{} is missing: `cargo build -p transcoder` makes it", program.display());
+    program
 }
 
 /// What an answer says in a header; nothing where it has none.

@@ -1,72 +1,32 @@
-//! The edge on this machine: a bucket filled in one process, and `wrangler dev` with the built Worker over it.
+//! The edge on this machine: `wrangler dev` with the built Worker, before a bucket of S3.
+//!
+//! Not R2, which wrangler imitates: what it keeps no other process can write to while it runs, and here a video is
+//! published while the edge is up.
 
 import { closeSync, openSync } from "node:fs";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
-import { fill } from "../tools/bucket.mjs";
+import { BUCKET, REGION } from "../tools/live-bucket.mjs";
 import { Failure, made, root } from "../tools/project.mjs";
 import { words } from "./processes.mjs";
 
-const BINDING = "MEDIA";
-const BUCKET = "media";
 const READY_SECONDS = 60;
 const SECONDS_BETWEEN_LOOKS = 0.1;
 
-const PLAYLIST = "application/vnd.apple.mpegurl";
-const CONTENT_TYPES = {
-  m3u8: PLAYLIST,
-  mp4: "video/mp4",
-  m4s: "video/iso.segment",
-  ts: "video/mp2t",
-  json: "application/json",
-  vtt: "text/vtt",
-  jpg: "image/jpeg",
-};
-
-/** Where wrangler looks for what `--persist-to state` holds. */
-const resources = (state) => join(state, "v3");
-
-/** Puts all that lies below `media` into the local bucket in `state`, with the headers that a real one is given. */
-export async function fillBucket(media, state) {
-  const { Log, LogLevel, Miniflare, convertV4MiniflareOptions } = await import("miniflare");
-  const miniflare = new Miniflare(
-    convertV4MiniflareOptions({
-      script: "addEventListener('fetch', (event) => event.respondWith(new Response(null, { status: 404 })))",
-      cf: false,
-      log: new Log(LogLevel.ERROR),
-      resourcePersistencePath: resources(state),
-      r2Buckets: { [BINDING]: BUCKET },
-    }),
-  );
-  try {
-    return await fill(await miniflare.getR2Bucket(BINDING), media, metadata);
-  } finally {
-    await miniflare.dispose();
-  }
-}
-
-/** What a real bucket is told of a key: all that lies in a generation never changes. */
-function metadata(key) {
-  const isInGeneration = key.split("/").length > 3;
-  return {
-    contentType: CONTENT_TYPES[key.split(".").at(-1)],
-    cacheControl: isInGeneration ? "public, max-age=31536000, immutable" : "no-cache",
-  };
-}
-
 /**
  * Starts `wrangler dev` with the project's own settings, but for what the demo brings: the Worker as it was built,
- * a bucket and keys. Nothing of the user's is read or written: no .dev.vars, no .env, no account, no telemetry.
+ * the bucket that is its `origin`, and keys. Nothing of the user's is read or written: no .dev.vars, no .env, no
+ * account, no telemetry.
  */
-export async function startEdge({ processes, folder, state, port, trustedKeys }) {
-  // By port, so that two demos of one video do not share their logs.
+export async function startEdge({ processes, folder, port, trustedKeys, origin }) {
+  // By port, so that a demo that cannot start leaves the files of one that runs alone.
   const own = join(folder, `edge-${port}`);
   await rm(own, { recursive: true, force: true });
   await mkdir(own);
   const config = join(own, "wrangler.json");
-  // It trusts public keys only: there is nothing secret in it.
-  await writeFile(config, JSON.stringify(await settings(trustedKeys), null, 2));
+  // The origin's secret is in it, which is of no use to anybody once the demo has ended.
+  await writeFile(config, JSON.stringify(await settings(trustedKeys, origin), null, 2), { mode: 0o600 });
   const log = join(own, "wrangler.log");
   const logFile = openSync(log, "w");
   // Not its bin/wrangler.js: that starts this in a process of its own, to be stopped separately.
@@ -76,7 +36,7 @@ export async function startEdge({ processes, folder, state, port, trustedKeys })
   );
   const child = processes.start(
     process.execPath,
-    words`${wrangler} dev --config ${config} --ip 127.0.0.1 --port ${port} --persist-to ${state}
+    words`${wrangler} dev --config ${config} --ip 127.0.0.1 --port ${port} --persist-to ${join(own, "state")}
       --show-interactive-dev-session=false`,
     { cwd: own, stdio: ["ignore", logFile, logFile], env: environment(own) },
   );
@@ -87,21 +47,29 @@ export async function startEdge({ processes, folder, state, port, trustedKeys })
       error ?? new Failure(`wrangler dev ended with ${signal ?? `status ${code}`}. ${await lastWords(log)}`)
     );
   });
-  await Promise.race([died, answers(url, log)]);
+  await Promise.race([died, answers(url, { what: "wrangler dev", log })]);
   return { url, died };
 }
 
-async function settings(trustedKeys) {
+async function settings(trustedKeys, { url, accessKeyId, secretAccessKey }) {
   const { default: wrangler } = await import("wrangler");
   const file = made(join(root, "wrangler.toml"), "the demo runs the Worker as it is deployed");
-  const { build, routes, route, ...deployed } = wrangler.experimental_readRawConfig({
+  const { build, routes, route, r2_buckets, ...deployed } = wrangler.experimental_readRawConfig({
     config: file,
   }).rawConfig;
   return {
     ...deployed,
     main: made(join(root, "edge/build/index.js"), "build the Worker with `make worker`"),
-    r2_buckets: [{ binding: BINDING, bucket_name: BUCKET }],
-    vars: { ...deployed.vars, TRUSTED_KEYS: trustedKeys },
+    vars: {
+      ...deployed.vars,
+      TRUSTED_KEYS: trustedKeys,
+      ORIGIN: "s3",
+      S3_ENDPOINT: url,
+      S3_BUCKET: BUCKET,
+      S3_REGION: REGION,
+      S3_ACCESS_KEY_ID: accessKeyId,
+      S3_SECRET_ACCESS_KEY: secretAccessKey,
+    },
     send_metrics: false,
   };
 }
@@ -124,8 +92,8 @@ function environment(folder) {
   };
 }
 
-/** Comes back once the edge answers at all: what it answers is for the edge to know. */
-async function answers(url, log) {
+/** Comes back once a server answers at all: what it answers is for the server to know. */
+export async function answers(url, { what, log }) {
   const deadline = Date.now() + READY_SECONDS * 1000;
   while (Date.now() < deadline) {
     const answer = await fetch(url, { signal: AbortSignal.timeout(READY_SECONDS * 1000) }).catch(
@@ -135,10 +103,11 @@ async function answers(url, log) {
     if (answer) return;
     await new Promise((resolve) => setTimeout(resolve, SECONDS_BETWEEN_LOOKS * 1000));
   }
-  throw new Failure(`wrangler dev did not answer within ${READY_SECONDS} s. ${await lastWords(log)}`);
+  throw new Failure(`${what} did not answer within ${READY_SECONDS} s. ${await lastWords(log)}`);
 }
 
-async function lastWords(log) {
+/** What a program complained of at last, and where to read on. */
+export async function lastWords(log) {
   const lines = (await readFile(log, "utf8"))
     .split("\n")
     .map((line) => line.replace(/\x1b\[[0-9;]*m/g, "").trim());

@@ -315,7 +315,7 @@ function look(page) {
       },
       levels,
       errors,
-      problem: document.getElementById("problem")?.textContent,
+      problem: document.querySelector("[data-problem]")?.textContent,
     };
   });
 }
@@ -330,7 +330,7 @@ async function pressEveryButton(page) {
     await output.waitFor({ timeout: PATIENCE_SECONDS * 1000 });
     const [status, says] = await output.evaluate((element) => [
       element.querySelector("strong").textContent,
-      element.lastChild.textContent.trim(),
+      element.querySelector("[data-says]").textContent,
     ]);
     attempts[name] = { status: Number(status) || status, says };
   }

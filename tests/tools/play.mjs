@@ -6,7 +6,7 @@
 
 import { parseArgs } from "node:util";
 
-import { servePage } from "../demo/page.mjs";
+import { servePage } from "./page.mjs";
 import { watch } from "./browser.mjs";
 import { Failure, report } from "./project.mjs";
 

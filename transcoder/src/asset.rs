@@ -14,6 +14,7 @@ use std::str::FromStr;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, civil};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::plan::{Container, Decision};
 use crate::probe::Source;
@@ -214,7 +215,8 @@ pub fn nonce() -> u32 {
 
 /// `asset.json`: what an asset's folder holds, what it was made of, and how. Keys of other objects are given from
 /// the asset's folder.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, ToSchema)]
+#[schema(as = Description)]
 pub struct Asset {
     /// What it is called.
     pub asset: AssetId,
@@ -223,9 +225,11 @@ pub struct Asset {
     /// The encode that `index.m3u8` names.
     pub generation: Generation,
     /// When that encode began.
+    #[schema(value_type = String, format = DateTime)]
     pub created: Timestamp,
     /// When its source was uploaded, where that is known: of two encodes that of the later upload is published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub uploaded: Option<Timestamp>,
     /// The job that made it, where the service did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -246,8 +250,10 @@ pub struct Asset {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storyboard: Option<String>,
     /// What it was made of, as it was found.
+    #[schema(value_type = Object)]
     pub source: Source,
     /// Every rung that was thought of, made or not, and why.
+    #[schema(value_type = Vec<Object>)]
     pub rungs: Vec<Decision>,
     /// What was put right, converted or left out, and what could be better.
     pub notes: Vec<String>,
@@ -260,15 +266,16 @@ pub struct Asset {
 }
 
 /// How far an asset is.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = AssetState)]
 pub enum State {
     /// It can be played.
     Ready,
 }
 
 /// How segments are encrypted.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, ToSchema)]
 pub struct Encryption {
     /// `AES-128`, as in RFC 8216 §4.3.2.4.
     pub method: String,
@@ -277,7 +284,7 @@ pub struct Encryption {
 }
 
 /// One rendition of an asset.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, ToSchema)]
 pub struct Rendition {
     /// Its folder.
     pub name: String,
@@ -323,7 +330,8 @@ pub struct Rendition {
 }
 
 /// What a rendition is for.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[schema(as = RenditionKind)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// A picture.
@@ -337,7 +345,7 @@ pub enum Kind {
 }
 
 /// What ran.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 pub struct Versions {
     /// This.
     pub transcoder: String,
@@ -346,7 +354,7 @@ pub struct Versions {
 }
 
 /// What is there of a generation.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 pub struct Objects {
     /// How many, that list not counted.
     pub count: usize,

@@ -11,11 +11,14 @@
 
 mod assets;
 mod connections;
+mod description;
 mod events;
 mod guard;
 mod health;
 mod jobs;
+mod playback;
 mod problem;
+mod studio;
 mod uploads;
 mod view;
 
@@ -34,11 +37,11 @@ use axum::response::{IntoResponse, Response};
 use axum::{Router, routing};
 use futures_util::{FutureExt, StreamExt};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use serde_json::error::Category;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder};
+use url::Url;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -50,8 +53,12 @@ use self::problem::{Cause, Problem};
 use self::uploads::Incoming;
 use crate::jobs::JobId;
 use crate::metrics::Metrics;
+use crate::playback::BoxOffice;
 use crate::service::Service;
 use crate::webhook;
+
+/// Which sites' pages may show an answer as a picture, say ([Fetch](https://fetch.spec.whatwg.org/#cross-origin-resource-policy-header)).
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// The largest body but for uploads.
 const LARGEST_BODY: usize = 1 << 20;
@@ -79,6 +86,10 @@ pub struct Settings {
     pub topic_hosts: Vec<String>,
     /// What is counted.
     pub metrics: Metrics,
+    /// Where viewers reach the edge, for the studio.
+    pub edge: Option<Url>,
+    /// Who signs, if anybody does.
+    pub playback: Option<Arc<BoxOffice>>,
 }
 
 /// Why it cannot be served.
@@ -116,7 +127,8 @@ struct Shared {
     guard: Guard,
     view: View,
     incoming: Incoming,
-    store_health: health::StoreHealth,
+    files: studio::Files,
+    health: health::Health,
     client: reqwest::Client,
 }
 
@@ -146,7 +158,8 @@ pub async fn serve(service: Service, settings: Settings, listener: TcpListener) 
         guard: Guard { api: settings.api_token.clone(), events: settings.events_token.clone() },
         view: View::new(&service, &settings.data),
         incoming,
-        store_health: health::StoreHealth::default(),
+        files: studio::Files::new(settings.edge.as_ref()),
+        health: health::Health::default(),
         client: events::client()?,
         service,
         settings,
@@ -169,23 +182,10 @@ pub async fn serve(service: Service, settings: Settings, listener: TcpListener) 
 }
 
 /// What there is to ask for.
-fn routes() -> (Router<App>, OpenApi) {
-    let info =
-        InfoBuilder::new().title("Reelgate transcoder").version(env!("CARGO_PKG_VERSION")).description(Some(
-            "Uploads in, published HLS out. Every error is `application/problem+json` (RFC 9457).",
-        ));
-    let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
-    let components = ComponentsBuilder::new()
-        .security_scheme("token", SecurityScheme::Http(token))
-        .schema("Problem", problem::schema());
-    let none: [&str; 0] = [];
-    let document = OpenApiBuilder::new()
-        .info(info)
-        .components(Some(components.build()))
-        .security(Some([SecurityRequirement::new("token", none)]))
-        .build();
-    let (router, mut document) = OpenApiRouter::with_openapi(document)
+fn routes() -> (Router<App>, Value) {
+    let (router, document) = OpenApiRouter::with_openapi(description::begun())
         .routes(routes!(jobs::submit, jobs::list))
+        .routes(routes!(jobs::all_events))
         .routes(routes!(jobs::find, jobs::cancel))
         .routes(routes!(jobs::retry))
         .routes(routes!(jobs::events))
@@ -194,35 +194,31 @@ fn routes() -> (Router<App>, OpenApi) {
         .routes(routes!(assets::list))
         .routes(routes!(assets::find, assets::delete))
         .routes(routes!(assets::roll_back))
+        .routes(routes!(assets::poster))
+        .routes(routes!(playback::sell))
+        .routes(routes!(studio::about))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
         .split_for_parts();
-    // OpenAPI knows no parameter of several segments; axum's mark for one is not part of its name.
-    let paths = std::mem::take(&mut document.paths.paths);
-    document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
-    for item in document.paths.paths.values_mut() {
-        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.head];
-        for operation in operations.into_iter().flatten() {
-            operation.responses.responses.insert("default".to_owned(), problem::response().into());
-        }
-    }
-    (router, document)
+    (router, description::complete(&document))
 }
 
-/// The description of all of it.
+/// The description of all of it: an `OpenAPI` document.
 #[must_use]
-pub fn openapi() -> OpenApi {
+pub fn openapi() -> Value {
     routes().1
 }
 
 fn router(app: App) -> Router {
     let (router, document) = routes();
-    let document: Bytes = document.to_json().expect("it is plain data").into();
+    let document: Bytes = document.to_string().into();
     let openapi = move || async move { ([(CONTENT_TYPE, "application/json")], document) };
     router
+        .merge(studio::routes())
         .route("/openapi.json", routing::get(openapi))
         .route("/problems/{name}", routing::get(problem::explain))
+        .route("/v1/playback", routing::options(playback::preflight))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(middleware::from_fn_with_state(app.clone(), around))
@@ -255,6 +251,8 @@ async fn around(State(app): State<App>, request: Request, next: Next) -> Respons
     }
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // Where no token is needed, a page of another site would show a poster, and learn which there are.
+    headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 
     let took = begun.elapsed();

@@ -131,8 +131,9 @@ impl FromStr for JobId {
 pub struct InvalidJobId;
 
 /// How far a job is.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = JobState)]
 pub enum State {
     /// It waits for its turn, or for its next attempt.
     Queued,
@@ -485,6 +486,17 @@ impl Jobs {
             }
         }
         Ok(counts.into())
+    }
+
+    /// Whether something can be written at the moment: found out by writing.
+    pub async fn check(&self) -> Result<(), Error> {
+        let written = async {
+            let mut transaction = self.pool().begin_with("BEGIN IMMEDIATE").await?;
+            // Nobody uses it; it is written although it stays as it is.
+            sqlx::query("PRAGMA user_version = 0").execute(&mut *transaction).await?;
+            transaction.commit().await
+        };
+        written.await.map_err(|error| self.failed(error))
     }
 
     /// Queues a failed or cancelled job again, as if it were new. Whether there was one.

@@ -34,6 +34,7 @@ pub mod metrics;
 pub mod package;
 pub mod pictures;
 pub mod plan;
+pub mod playback;
 pub mod playlist;
 pub mod probe;
 pub mod quality;

@@ -49,6 +49,7 @@ struct Inner {
     requests: Family<Labels<3>, Counter>,
     answered: Family<Labels<1>, Histogram, fn() -> Histogram>,
     webhooks: Family<Label, Counter>,
+    playbacks: Family<[(&'static str, &'static str); 2], Counter>,
 }
 
 /// One label, or some, and what each is.
@@ -82,6 +83,7 @@ impl Metrics {
             requests: Family::default(),
             answered: Family::new_with_constructor(answer),
             webhooks: Family::default(),
+            playbacks: Family::default(),
         };
         registry.register("jobs", "Jobs by state", inner.jobs.clone());
         registry.register("queue_oldest_seconds", "How long the oldest due job waits", inner.oldest.clone());
@@ -95,6 +97,7 @@ impl Metrics {
         registry.register("http_requests", "Requests answered", inner.requests.clone());
         registry.register("http_request_seconds", "Until an answer began", inner.answered.clone());
         registry.register("webhooks", "Attempts to deliver webhooks", inner.webhooks.clone());
+        registry.register("playbacks", "Answers to who wants to watch", inner.playbacks.clone());
         inner.registry = registry;
         Self(Arc::new(inner))
     }
@@ -118,6 +121,10 @@ impl Metrics {
 
     pub(crate) fn webhook(&self, outcome: &'static str) {
         self.0.webhooks.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    pub(crate) fn playback(&self, caller: &'static str, outcome: &'static str) {
+        self.0.playbacks.get_or_create(&[("caller", caller), ("outcome", outcome)]).inc();
     }
 
     /// Counts what becomes of jobs, until told to stop.

@@ -25,12 +25,13 @@ use crate::encoder::{Encoder, Machine};
 use crate::jobs::{self, CRASHES, Jobs, Profile};
 use crate::metrics::Metrics;
 use crate::plan::Options;
+use crate::playback::BoxOffice;
 use crate::service::turns::Turns;
 use crate::service::workers::{self, Patience};
 use crate::service::{Elsewhere, Running, Service};
 use crate::storage::{Access, Store};
 use crate::upload::Uploads;
-use crate::{asset, http, intake, webhook};
+use crate::{asset, http, intake, playback, webhook};
 
 /// Where a service keeps what it knows, if nobody says otherwise.
 pub const DATA: &str = "reelgate-data";
@@ -147,7 +148,7 @@ pub struct Arguments {
     topic_hosts: Vec<String>,
 
     /// Who is told of the end of each job
-    #[arg(long, env = "REELGATE_WEBHOOK", value_name = "URL", help_heading = SERVICE)]
+    #[arg(long, env = "REELGATE_WEBHOOK", hide_env_values = true, value_name = "URL", help_heading = SERVICE)]
     webhook: Option<Url>,
 
     /// What that is signed with (`whsec_…`, standardwebhooks.com)
@@ -194,6 +195,9 @@ pub struct Arguments {
 
     #[command(flatten, next_help_heading = "MediaConvert")]
     mediaconvert: mediaconvert::Settings,
+
+    #[command(flatten, next_help_heading = "Who watches")]
+    playback: playback::Settings,
 }
 
 const UPLOADS: &str = "Uploads";
@@ -211,8 +215,20 @@ impl fmt::Debug for Secret {
     }
 }
 
+impl Secret {
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
 /// Something that has to be there if it is set.
-fn secret(text: &str) -> Result<Secret, &'static str> {
+pub(crate) fn secret(text: &str) -> Result<Secret, &'static str> {
     if text.trim().is_empty() {
         return Err("it is empty: give it a value, or do not set it");
     }
@@ -253,7 +269,7 @@ pub enum Log {
 }
 
 /// A time as people write it: `90s`, `5m`, `1h 30m`, `1d`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let duration =
         text.parse::<Span>().and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
     let duration = duration.ok().and_then(|duration| Duration::try_from(duration).ok());
@@ -318,6 +334,17 @@ impl Arguments {
                 self.listen
             ));
         }
+        let tokens = [("REELGATE_API_TOKEN", &self.api_token), ("REELGATE_EVENTS_TOKEN", &self.events_token)];
+        for (name, token) in tokens {
+            let is_sendable =
+                |token: &Secret| token.0.trim().bytes().all(|byte| (b' '..=b'~').contains(&byte));
+            if token.as_ref().is_some_and(|token| !is_sendable(token)) {
+                problems.push(format!(
+                    "{name} has characters that a header cannot carry, so nobody could send it: `openssl rand -hex 32` \
+                     makes a better one"
+                ));
+            }
+        }
         if self.webhook.is_some() && self.webhook_secret.is_none() {
             problems.push(
                 "--webhook needs REELGATE_WEBHOOK_SECRET, by which the receiver knows that it is this service".to_owned(),
@@ -356,6 +383,7 @@ impl Arguments {
                 self.uploads, self.to
             ));
         }
+        problems.extend(self.playback.problems());
         let data = self.data.to_string_lossy();
         for (name, place) in [("--uploads", &self.uploads), ("--to", &self.to)] {
             if is_within(&data, place) {
@@ -390,6 +418,8 @@ impl Arguments {
         let store = Store::open(&self.to, &self.access()).map_err(|error| keep(error.to_string())).ok();
         let uploads = Uploads::open(&self.uploads, &self.access_to_uploads());
         let uploads = uploads.map_err(|error| keep(error.to_string())).ok();
+        let box_office = self.playback.open();
+        let box_office = box_office.map_err(|found| found.into_iter().for_each(&mut keep)).ok();
         let lock = lock(&self.data).map_err(&mut keep).ok();
         let listener = TcpListener::bind(self.listen).await;
         let listener = listener
@@ -397,8 +427,8 @@ impl Arguments {
                 keep(format!("cannot listen on {} ({error}): choose another --listen", self.listen));
             })
             .ok();
-        let (Some(store), Some(uploads), Some(_lock), Some(listener), true) =
-            (store, uploads, lock, listener, problems.is_empty())
+        let (Some(store), Some(uploads), Some(box_office), Some(_lock), Some(listener), true) =
+            (store, uploads, box_office, lock, listener, problems.is_empty())
         else {
             return Err(Failure::Settings(problems));
         };
@@ -409,7 +439,8 @@ impl Arguments {
         let profile = Profile { encoder: self.encoder, options: self.options.clone() };
         let (stop, running) = (CancellationToken::new(), Arc::new(Running::with(elsewhere)));
         let service = Service { jobs, uploads, store, profile, stop, running };
-        self.conduct(service, listener).await
+        self.playback.warn();
+        self.conduct(service, box_office, listener).await
     }
 
     /// MediaConvert, where it is asked for or named.
@@ -424,7 +455,12 @@ impl Arguments {
     }
 
     /// Runs the parts of the service until it is asked to end, and then until they have.
-    async fn conduct(self, service: Service, listener: TcpListener) -> Result<(), Failure> {
+    async fn conduct(
+        self,
+        service: Service,
+        box_office: Option<BoxOffice>,
+        listener: TcpListener,
+    ) -> Result<(), Failure> {
         let mut signals = Signals::new()?;
         let stop = service.stop.clone();
         tokio::spawn(async move {
@@ -450,7 +486,7 @@ impl Arguments {
         );
 
         let intake = tokio::spawn(intake::run(service.clone(), self.intake()));
-        let api = tokio::spawn(http::serve(service.clone(), self.api(metrics), listener));
+        let api = tokio::spawn(http::serve(service.clone(), self.api(metrics, box_office), listener));
         let stop = service.stop.clone().drop_guard();
         let workers = tokio::spawn(workers::run(service.clone(), workers));
         // One that ends by itself, by a fault of its own, takes the others with it: whoever watches over the process
@@ -512,7 +548,7 @@ impl Arguments {
         intake::Settings { sqs, r2, sweep: self.sweep, at_once: self.at_once() }
     }
 
-    fn api(&self, metrics: Metrics) -> http::Settings {
+    fn api(&self, metrics: Metrics, box_office: Option<BoxOffice>) -> http::Settings {
         let token = |secret: &Option<Secret>| secret.as_ref().map(|secret| http::Token::of(&secret.0));
         http::Settings {
             api_token: token(&self.api_token),
@@ -525,6 +561,8 @@ impl Arguments {
             },
             topic_hosts: self.topic_hosts.clone(),
             metrics,
+            edge: self.playback.edge.clone(),
+            playback: box_office.map(Arc::new),
         }
     }
 }
@@ -636,6 +674,20 @@ mod tests {
             assert!(found.contains(expected), "{found}");
         }
         assert_eq!(problems("--uploads up --to media"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_token_is_one_that_can_be_sent() {
+        let problems = |token: &str| {
+            let line = ["serve", "--uploads", "up", "--to", "media", "--api-token", token];
+            Line::try_parse_from(line).unwrap().arguments.problems()
+        };
+        assert_eq!(problems("open sesame\n"), Vec::<String>::new());
+        for token in ["p\u{e4}ssword", "open\nsesame"] {
+            let found = problems(token);
+            assert!(found[0].contains("REELGATE_API_TOKEN has characters"), "{found:?}");
+            assert!(!found[0].contains(token), "{found:?}");
+        }
     }
 
     #[test]

@@ -56,8 +56,15 @@ pub struct Arguments {
     key_pair_id: String,
     /// File with the private key, in PEM without a pass phrase: RSA (PKCS#8 or PKCS#1) or ECDSA on P-256 (PKCS#8 or
     /// SEC1)
-    // Elsewhere a variable of this name often holds the key itself, and --help would print it.
-    #[arg(long, env = "PRIVATE_KEY", hide_env_values = true, value_name = "FILE")]
+    // Elsewhere a variable of this name often holds the key itself, and --help would print it; so would an error, of what
+    // begins with hyphens and were no value.
+    #[arg(
+        long,
+        env = "PRIVATE_KEY",
+        hide_env_values = true,
+        allow_hyphen_values = true,
+        value_name = "FILE"
+    )]
     private_key: PathBuf,
     /// When it stops working: from now (2h, 30m, 7d), or a time in RFC 3339 (2026-12-31T18:00:00Z)
     #[arg(long, value_name = "WHEN")]
@@ -118,7 +125,7 @@ impl Arguments {
     }
 }
 
-fn hashes() -> impl TypedValueParser<Value = Hash> {
+pub(crate) fn hashes() -> impl TypedValueParser<Value = Hash> {
     PossibleValuesParser::new(["sha1", "sha256"])
         .map(|name| if name == "sha256" { Hash::Sha256 } else { Hash::Sha1 })
 }
@@ -136,6 +143,28 @@ pub struct Order {
     pub address: Option<Cidr>,
     /// What is opened, where `url` alone does not say it.
     pub resource: Option<String>,
+}
+
+/// How cookies travel, where that is not what the URL suggests.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Cookies {
+    /// The domain whose hosts they are sent to: the edge's own, or one above it.
+    pub domain: Option<String>,
+    /// From which sites' pages.
+    pub same_site: Option<SameSite>,
+}
+
+/// From which sites' pages cookies are sent ([RFC 6265bis §5.6.7]).
+///
+/// [RFC 6265bis §5.6.7]: https://datatracker.ietf.org/doc/html/draft-ietf-httpbis-rfc6265bis-22#section-5.6.7
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub enum SameSite {
+    /// From those of the edge's own site, and by links to it
+    Lax,
+    /// From those of the edge's own site only
+    Strict,
+    /// From those of any site
+    None,
 }
 
 /// What opens what was ordered.
@@ -170,8 +199,18 @@ impl KeyPair {
 
     /// The same as cookies, for a browser to send along by itself.
     pub fn sign_cookies(&self, order: &Order, now: Timestamp) -> Result<Signed, SignError> {
+        self.sign_cookies_for(order, &Cookies::default(), now)
+    }
+
+    /// The same, sent along to where and from where somebody wants.
+    pub fn sign_cookies_for(
+        &self,
+        order: &Order,
+        cookies: &Cookies,
+        now: Timestamp,
+    ) -> Result<Signed, SignError> {
         let statement = Statement::of(order, Carrier::Cookies, now)?;
-        let scope = CookieScope::of(&order.url, &statement.resource);
+        let scope = CookieScope::of(&order.url, &statement.resource).wanted(cookies);
         let pairs = self.parameters(&statement, "").into_iter();
         let cookies = pairs.map(|pair| format!("CloudFront-{pair}{scope}")).collect();
         let remarks = [statement.remarks, scope.remarks(), self.remark().into_iter().collect()].concat();
@@ -436,6 +475,7 @@ struct CookieScope {
     domain: Option<String>,
     path: String,
     secure: bool,
+    same_site: Option<SameSite>,
 }
 
 impl CookieScope {
@@ -456,7 +496,12 @@ impl CookieScope {
             Some(end) => target[..end].rfind('/').map_or("/", |slash| &target[..=slash]),
             None => target,
         };
-        Self { domain: own.then_some(host), path: path.to_owned(), secure: !url.starts_with("http://") }
+        let secure = !url.starts_with("http://");
+        Self { domain: own.then_some(host), path: path.to_owned(), secure, same_site: None }
+    }
+
+    fn wanted(self, Cookies { domain, same_site }: &Cookies) -> Self {
+        Self { domain: domain.clone().or(self.domain), same_site: *same_site, ..self }
     }
 
     fn remarks(&self) -> Vec<String> {
@@ -478,7 +523,11 @@ impl std::fmt::Display for CookieScope {
         if let Some(domain) = &self.domain {
             write!(f, "; Domain={domain}")?;
         }
-        write!(f, "; Path={}; {}HttpOnly", self.path, if self.secure { "Secure; " } else { "" })
+        write!(f, "; Path={}; {}HttpOnly", self.path, if self.secure { "Secure; " } else { "" })?;
+        match self.same_site {
+            None => Ok(()),
+            Some(same_site) => write!(f, "; SameSite={same_site:?}"),
+        }
     }
 }
 
@@ -741,6 +790,9 @@ mod tests {
         }
         let plain = CookieScope::of("http://v.example/a/1", "*");
         assert_eq!(plain.to_string(), "; Domain=v.example; Path=/; HttpOnly");
+        let wanted = Cookies { domain: Some("example".to_owned()), same_site: Some(SameSite::Strict) };
+        let wanted = plain.clone().wanted(&wanted).to_string();
+        assert_eq!(wanted, "; Domain=example; Path=/; HttpOnly; SameSite=Strict");
         assert!(plain.remarks()[1].contains("without Secure"));
     }
 

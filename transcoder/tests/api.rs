@@ -4,134 +4,23 @@ mod harness;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use harness::Studio;
+use harness::api::{Api, PATIENCE, read, settings};
 use jiff::Timestamp;
-use reqwest::{Client, Method, Response, StatusCode};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use transcoder::encoder::Encoder;
-use transcoder::http::{self, Settings, Token};
-use transcoder::jobs::{Jobs, Profile, State, Step};
-use transcoder::metrics::Metrics;
+use transcoder::http::{self, Token};
+use transcoder::jobs::{State, Step};
 use transcoder::plan::Options;
-use transcoder::service::{Running, Service};
-use transcoder::storage::{Access, Store};
-use transcoder::upload::Uploads;
 use transcoder::{CancellationToken, webhook};
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A running service without workers: a test says how jobs go on.
-struct Api {
-    studio: Studio,
-    service: Service,
-    address: SocketAddr,
-    client: Client,
-    running: JoinHandle<Result<(), http::Error>>,
-}
-
-impl Api {
-    async fn start() -> Self {
-        Self::with(|_| {}).await
-    }
-
-    async fn with(change: impl FnOnce(&mut Settings)) -> Self {
-        let studio = Studio::new();
-        let path = |name: &str| studio.path(name).to_str().unwrap().to_owned();
-        let service = Service {
-            jobs: Jobs::open(&studio.path("jobs.sqlite"), Timestamp::now()).await.unwrap(),
-            uploads: Uploads::open(&path("uploads"), &Access::default()).unwrap(),
-            store: Store::open(&path("media"), &Access::default()).unwrap(),
-            profile: Profile { encoder: Encoder::Ffmpeg, options: Options::default() },
-            stop: CancellationToken::new(),
-            running: Arc::<Running>::default(),
-        };
-        let mut settings = settings(studio.path("data"));
-        change(&mut settings);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let running = tokio::spawn(http::serve(service.clone(), settings, listener));
-        let client = Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
-        Self { studio, service, address, client, running }
-    }
-
-    fn ask(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
-        let method: Method = method.parse().unwrap();
-        self.client.request(method, format!("http://{}{path}", self.address))
-    }
-
-    async fn get(&self, path: &str) -> (StatusCode, Value) {
-        read(self.ask("GET", path).send().await.unwrap()).await
-    }
-
-    async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
-        let request =
-            self.ask("POST", path).header("content-type", "application/json").body(body.to_string());
-        read(request.send().await.unwrap()).await
-    }
-
-    fn upload(&self, name: &str, bytes: &[u8]) {
-        let path = self.studio.path("uploads").join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, bytes).unwrap();
-    }
-
-    /// A job for a new upload.
-    async fn job(&self, name: &str) -> String {
-        self.upload(name, name.as_bytes());
-        let (status, job) = self.post("/v1/jobs", &json!({ "source": name })).await;
-        assert_eq!(status, StatusCode::ACCEPTED, "{job}");
-        job["id"].as_str().unwrap().to_owned()
-    }
-
-    async fn advance(&self, id: &str, step: Step) {
-        assert!(self.service.jobs.advance(&id.parse().unwrap(), step, Timestamp::now()).await.unwrap());
-    }
-
-    async fn stop(self) {
-        self.service.stop.cancel();
-        timeout(PATIENCE, self.running).await.expect("it stops in time").unwrap().unwrap();
-    }
-}
-
-fn settings(data: PathBuf) -> Settings {
-    Settings {
-        api_token: None,
-        events_token: None,
-        data,
-        max_upload: 1 << 20,
-        webhook: webhook::Settings::default(),
-        topic_hosts: Vec::new(),
-        metrics: Metrics::new(),
-    }
-}
-
-/// What is read of an answer; that of a refusal has to be a problem.
-async fn read(response: Response) -> (StatusCode, Value) {
-    let (status, headers) = (response.status(), response.headers().clone());
-    assert_eq!(headers["x-content-type-options"], "nosniff");
-    assert_eq!(headers["cache-control"], "no-store");
-    let text = response.text().await.unwrap();
-    let body: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
-    if status.is_client_error() || status.is_server_error() {
-        assert_eq!(headers["content-type"], "application/problem+json", "{body}");
-        assert_eq!(body["status"], status.as_u16(), "{body}");
-        for member in ["type", "title", "detail"] {
-            assert!(body[member].as_str().is_some_and(|text| !text.is_empty()), "{member}: {body}");
-        }
-    }
-    (status, body)
-}
 
 #[tokio::test]
 async fn whatever_goes_wrong_is_a_problem() {
@@ -285,6 +174,30 @@ async fn progress_is_told_until_the_end() {
     let again = api.ask("GET", &path).header("last-event-id", seen).send().await.unwrap();
     assert_eq!(again.status(), StatusCode::NO_CONTENT);
     api.stop().await;
+}
+
+#[tokio::test]
+async fn all_jobs_are_told_of_in_one_stream() {
+    let api = Api::start().await;
+    let mut stream = api.ask("GET", "/v1/jobs/events").send().await.unwrap();
+    assert_eq!(stream.headers()["content-type"], "text/event-stream");
+    let (one, two) = (api.job("a.mp4").await, api.job("b.mp4").await);
+    api.service.jobs.next(Timestamp::now()).await.unwrap().unwrap();
+    api.advance(&one, Step::Done).await;
+    let mut text = String::new();
+    while text.matches("\n\n").count() < 4 {
+        text.push_str(std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap());
+    }
+    let told: Vec<Value> = text
+        .split_terminator("\n\n")
+        .map(|event| serde_json::from_str(event.strip_prefix("event: job\ndata: ").unwrap()).unwrap())
+        .collect();
+    let states = told.iter().map(|job| (job["id"].as_str().unwrap(), job["state"].as_str().unwrap()));
+    let expected = [(&*one, "queued"), (&two, "queued"), (&one, "probing"), (&one, "done")];
+    assert_eq!(states.collect::<Vec<_>>(), expected);
+    assert_eq!(told[3], api.get(&format!("/v1/jobs/{one}")).await.1);
+    api.stop().await;
+    assert_eq!(stream.chunk().await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -582,14 +495,18 @@ async fn the_description_names_everything_and_all_that_it_names_is_there() {
             "get /readyz",
             "get /v1/assets",
             "get /v1/assets/{id}",
+            "get /v1/assets/{id}/poster",
             "get /v1/jobs",
+            "get /v1/jobs/events",
             "get /v1/jobs/{id}",
             "get /v1/jobs/{id}/events",
+            "get /v1/studio",
             "head /v1/uploads/{name}",
             "post /v1/assets/{id}/rollback",
             "post /v1/events",
             "post /v1/jobs",
             "post /v1/jobs/{id}/retry",
+            "post /v1/playback",
             "put /v1/uploads/{name}",
         ]
     );
@@ -656,7 +573,34 @@ async fn an_asset_goes_back_to_what_it_was_and_goes() {
         generations.push(published.unwrap().generation.to_string());
     }
     let (_, page) = api.get("/v1/assets").await;
-    assert_eq!((&page["assets"][0]["asset"], &page["next"]), (&json!("a"), &Value::Null));
+    let [short] = page["assets"].as_array().unwrap().as_slice() else { panic!("{page}") };
+    assert_eq!((&short["asset"], &page["next"]), (&json!("a"), &Value::Null));
+    assert_eq!(
+        (&short["generation"], &short["created"]),
+        (&json!(generations[1]), &json!("2026-11-22T11:00:00Z"))
+    );
+    assert_eq!(
+        (&short["width"], &short["height"], &short["encrypted"]),
+        (&json!(64), &json!(64), &json!(false))
+    );
+    assert_eq!(
+        (short["duration"].as_f64(), short["renditions"][0]["kind"].as_str()),
+        (Some(1.0), Some("video"))
+    );
+    assert!(short["bytes"].as_u64().unwrap() > 1_000 && short.get("commands").is_none(), "{short}");
+    let poster = api.ask("GET", "/v1/assets/a/poster").send().await.unwrap();
+    assert_eq!(
+        (short["poster"].as_bool(), &poster.headers()["content-type"]),
+        (Some(true), &"image/jpeg".parse().unwrap())
+    );
+    assert_eq!(poster.headers()["cache-control"], "private, no-cache");
+    let etag = poster.headers()["etag"].clone();
+    let stored = api.studio.path("media/assets/a").join(&generations[1]).join("poster.jpg");
+    assert_eq!(poster.bytes().await.unwrap(), std::fs::read(stored).unwrap());
+    let again = async |etag| {
+        api.ask("GET", "/v1/assets/a/poster").header("if-none-match", etag).send().await.unwrap().status()
+    };
+    assert_eq!(again(etag.clone()).await, 304);
     let played = async || {
         let (_, asset) = api.get("/v1/assets/a").await;
         let all = asset["generations"].as_array().unwrap().clone();
@@ -668,6 +612,7 @@ async fn an_asset_goes_back_to_what_it_was_and_goes() {
     assert_eq!(played().await, generations[1]);
     assert_eq!(api.post("/v1/assets/a/rollback", &json!({})).await.0, 200);
     assert_eq!(played().await, generations[0]);
+    assert_eq!(again(etag).await, 200, "another one is played");
     assert_eq!(api.post("/v1/assets/a/rollback", &json!({})).await.0, 409);
     let to = json!({"generation": generations[1]});
     assert_eq!(api.post("/v1/assets/a/rollback", &to).await.0, 200);
@@ -683,6 +628,7 @@ async fn an_asset_goes_back_to_what_it_was_and_goes() {
     assert_eq!(api.ask("DELETE", "/v1/assets/a").send().await.unwrap().status(), 204);
     assert_eq!(read(api.ask("DELETE", "/v1/assets/a").send().await.unwrap()).await.0, 404);
     assert_eq!(api.get("/v1/assets/a").await.0, 404);
+    assert_eq!(api.get("/v1/assets/a/poster").await.0, 404);
     api.stop().await;
 }
 
@@ -696,5 +642,20 @@ async fn a_connection_that_asks_for_nothing_is_closed() {
     // It is closed, or answered with 408; but not waited for.
     let _ = stream.read_to_end(&mut answer);
     assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_written_to_makes_the_service_unready() {
+    let api = Api::start().await;
+    let path = api.studio.path("jobs.sqlite");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    let other = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    assert_eq!(api.get("/v1/jobs").await.0, 200, "it can be read");
+    let (status, problem) = api.get("/readyz").await;
+    assert_eq!((status, &problem["type"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("/problems/unready")));
+    assert_eq!(problem["checks"][0], json!({"name": "database", "ok": false}));
+    drop(other);
     api.stop().await;
 }

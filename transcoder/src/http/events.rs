@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::problem::{Kind, Problem};
 use super::{App, Whole};
 use crate::event::{self, Event};
+use crate::jobs::JobId;
 
 /// How long Amazon may take to take note of a subscription.
 const CONFIRM_TIME: Duration = Duration::from_secs(10);
@@ -24,17 +25,19 @@ pub(super) fn client() -> Result<reqwest::Client, reqwest::Error> {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Heard {
     /// Jobs that it led to, new or not.
-    jobs: Vec<String>,
+    jobs: Vec<JobId>,
 }
 
 /// Takes what is said of uploads, or of an encode of `MediaConvert`
 ///
-/// A message of S3, SNS, `EventBridge`, R2 or `MinIO`. Authorised by the token for events too: as a bearer, in `X-Reelgate-Token`, or as `?token=`. A subscription of an SNS
-/// topic is confirmed.
-#[utoipa::path(post, path = "/v1/events", tag = "events",
-    request_body(content_type = "application/json", content = String), responses(
+/// A message of S3, SNS, `EventBridge`, R2 or `MinIO`, as JSON whatever its content type. Authorised by the token for
+/// events too: as a bearer, in `X-Reelgate-Token`, or as `?token=`. A subscription of an SNS topic is confirmed.
+#[utoipa::path(post, path = "/v1/events", operation_id = "hear", tag = "events",
+    security(("token" = []), ("events_header" = []), ("events_query" = [])),
+    request_body(content_type = "application/json", content = Object), responses(
     (status = 200, description = "It was acted on", body = Heard),
     (status = 400, description = "It is none of those messages"),
+    (status = 413, description = "It is larger than 1 MB"),
     (status = 503, description = "It could not be acted on: send it again"),
 ))]
 pub(super) async fn hear(
@@ -51,7 +54,7 @@ pub(super) async fn hear(
         }
     }
     let jobs = if others.is_empty() { Vec::new() } else { app.service.hear(others).await? };
-    Ok(axum::Json(Heard { jobs: jobs.iter().map(ToString::to_string).collect() }))
+    Ok(axum::Json(Heard { jobs }))
 }
 
 /// Whoever may post here must not be able to have anything else loaded.

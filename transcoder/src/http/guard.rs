@@ -22,10 +22,10 @@ use super::problem::{Kind, Problem};
 pub struct Token([u8; 32]);
 
 impl Token {
-    /// The token that is this text.
+    /// The token that is this text, but for blanks around it: files end with a line, and headers cannot carry that.
     #[must_use]
     pub fn of(text: &str) -> Self {
-        Self(Sha256::digest(text).into())
+        Self(Sha256::digest(text.trim()).into())
     }
 
     /// Takes as long for every text.
@@ -58,16 +58,19 @@ enum Door {
     Open,
     Metrics,
     Events,
+    /// Asks who it is itself ([`Guard::asker`]).
+    Playback,
     Api,
 }
 
 impl Door {
     fn of(path: &str) -> Self {
         match path {
-            "/healthz" | "/readyz" | "/openapi.json" => Self::Open,
+            "/healthz" | "/readyz" | "/openapi.json" | "/v1/studio" | "/" | "/watch" => Self::Open,
             "/metrics" => Self::Metrics,
             "/v1/events" => Self::Events,
-            _ if path.starts_with("/problems/") => Self::Open,
+            "/v1/playback" => Self::Playback,
+            _ if path.starts_with("/problems/") || path.starts_with("/studio/") => Self::Open,
             _ => Self::Api,
         }
     }
@@ -78,17 +81,18 @@ impl Guard {
         if self.api.is_none() && !is_for_this_machine(request) {
             return Err(cross_site("the service has no token and answers only as localhost"));
         }
+        let door = Door::of(request.uri.path());
         let is_write = !matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS);
-        if is_write && is_from_another_site(request) {
+        if is_write && door != Door::Playback && is_from_another_site(request) {
             return Err(cross_site("a page of another site cannot change anything here"));
         }
         let is = |token: &Option<Token>, text| token.as_ref().is_some_and(|token| token.is(text));
         let bearer = bearer(&request.headers);
         let has_token = bearer.is_some_and(|text| is(&self.api, text));
-        let is_in = match Door::of(request.uri.path()) {
-            Door::Open => true,
-            Door::Api => self.api.is_none() || has_token,
-            Door::Metrics => self.api.is_none() || has_token || is_local(&request.headers, peer),
+        let is_in = match door {
+            Door::Open | Door::Playback => true,
+            Door::Api => self.opens_to(&request.headers),
+            Door::Metrics => self.opens_to(&request.headers) || is_local(&request.headers, peer),
             Door::Events => {
                 let from_query = request.uri.query().and_then(token_of_query);
                 let from_header =
@@ -100,9 +104,45 @@ impl Guard {
         };
         if is_in { Ok(()) } else { Err(no_token()) }
     }
+
+    /// Whether whoever sends these headers may use the API.
+    pub(super) fn opens_to(&self, headers: &HeaderMap) -> bool {
+        self.api.as_ref().is_none_or(|token| bearer(headers).is_some_and(|text| token.is(text)))
+    }
+
+    /// Who wants something to be watched. Whether there are viewers who may ask is for the caller to know.
+    ///
+    /// A page of another site is never the platform: a token that opens everything has no place in it, and without one
+    /// it is not this machine that asks.
+    pub(super) fn asker<'a>(&self, request: &'a Parts, has_viewers: bool) -> Result<Asker<'a>, Problem> {
+        let bearer = bearer(&request.headers);
+        let is_platform = match (&self.api, bearer) {
+            (Some(api), Some(text)) => api.is(text),
+            (Some(_), None) => false,
+            (None, Some(_)) => !has_viewers,
+            (None, None) => true,
+        };
+        match bearer {
+            _ if is_platform && is_from_another_site(request) => {
+                Err(cross_site("a page of another site can ask with a viewer's own token only"))
+            }
+            _ if is_platform => Ok(Asker::Platform),
+            Some(token) if has_viewers => Ok(Asker::Viewer(token)),
+            _ => Err(no_token()),
+        }
+    }
 }
 
-fn no_token() -> Problem {
+/// Who wants something to be watched.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Asker<'a> {
+    /// Somebody who may do everything.
+    Platform,
+    /// Somebody with this token, which nobody has looked at yet.
+    Viewer(&'a str),
+}
+
+pub(super) fn no_token() -> Problem {
     Problem::of(
         Kind::Token,
         StatusCode::UNAUTHORIZED,
@@ -111,7 +151,7 @@ fn no_token() -> Problem {
     .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"reelgate\""))
 }
 
-fn cross_site(detail: &str) -> Problem {
+pub(super) fn cross_site(detail: &str) -> Problem {
     Problem::of(Kind::CrossSite, StatusCode::FORBIDDEN, detail)
 }
 
@@ -149,7 +189,7 @@ fn is_for_this_machine(request: &Parts) -> bool {
     }
 }
 
-fn is_from_another_site(request: &Parts) -> bool {
+pub(super) fn is_from_another_site(request: &Parts) -> bool {
     if let Some(site) = request.headers.get("sec-fetch-site") {
         return site != "same-origin" && site != "none";
     }
@@ -211,6 +251,13 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_was_read_from_a_file_is_known_without_its_last_line_end() {
+        let guard = guard(Some("api\r\n"), Some("events\n"));
+        assert_eq!(status(&guard, FAR, "GET /v1/jobs\nhost: x\nauthorization: Bearer api"), 200);
+        assert_eq!(status(&guard, FAR, "POST /v1/events?token=events\nhost: x"), 200);
+    }
+
+    #[test]
     fn events_have_a_token_of_their_own_which_may_be_in_the_query() {
         let guarded = guard(Some("api"), Some("a+b"));
         let asked = |request: &str| status(&guarded, FAR, request);
@@ -268,5 +315,44 @@ mod tests {
         assert_eq!(asked("origin: null"), 403);
         assert_eq!(asked("sec-fetch-site: cross-site"), 403);
         assert_eq!(asked("sec-fetch-site: same-site"), 403);
+    }
+
+    #[test]
+    fn who_wants_to_watch_is_the_platform_or_has_a_token_of_its_own() {
+        let asker = |guard: &Guard, has_viewers, headers: &str| {
+            let mut builder =
+                Request::builder().method("POST").uri("/v1/playback").header("host", "localhost");
+            for (name, value) in headers.lines().map(|line| line.split_once(": ").unwrap()) {
+                builder = builder.header(name, value);
+            }
+            let (parts, ()) = builder.body(()).unwrap().into_parts();
+            guard.admit(&parts, Peer(LOOPBACK.parse().unwrap())).unwrap();
+            match guard.asker(&parts, has_viewers) {
+                Ok(Asker::Platform) => "platform".to_owned(),
+                Ok(Asker::Viewer(token)) => format!("viewer {token}"),
+                Err(problem) => problem.into_response().status().as_u16().to_string(),
+            }
+        };
+        let (guarded, open) = (guard(Some("api"), Some("events")), guard(None, None));
+        let other = "origin: https://evil.example";
+        for (guard, has_viewers, headers, expected) in [
+            (&guarded, true, "authorization: Bearer api".to_owned(), "platform"),
+            (&guarded, true, "authorization: Bearer jwt".to_owned(), "viewer jwt"),
+            (&guarded, false, "authorization: Bearer jwt".to_owned(), "401"),
+            (&guarded, true, "authorization: Basic api".to_owned(), "401"),
+            (&guarded, true, "accept: */*".to_owned(), "401"),
+            (&guarded, true, format!("authorization: Bearer api\n{other}"), "403"),
+            (&guarded, true, format!("authorization: Bearer jwt\n{other}"), "viewer jwt"),
+            (&guarded, false, format!("authorization: Bearer jwt\n{other}"), "401"),
+            (&open, true, "accept: */*".to_owned(), "platform"),
+            (&open, true, "authorization: Bearer jwt".to_owned(), "viewer jwt"),
+            (&open, false, "authorization: Bearer jwt".to_owned(), "platform"),
+            (&open, false, other.to_owned(), "403"),
+            (&open, true, other.to_owned(), "403"),
+            (&open, false, "sec-fetch-site: same-site".to_owned(), "403"),
+            (&open, true, "origin: http://localhost".to_owned(), "platform"),
+        ] {
+            assert_eq!(asker(guard, has_viewers, &headers), expected, "{headers}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Whether the service lives, is ready, and what it counts.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
@@ -16,33 +17,42 @@ use utoipa::ToSchema;
 use super::App;
 use super::problem::{Kind, Problem};
 use crate::metrics;
-use crate::storage::Store;
 
-/// How long the store's last answer counts, and how long the next one may take.
+/// How long the last answer of something counts, and how long the next one may take.
 const LATELY: Duration = Duration::from_secs(30);
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 
-/// When the store was last asked for something, and whether it answered.
+/// When the database and the store were last tried, and whether they did what was asked.
 #[derive(Debug, Default)]
-pub(super) struct StoreHealth(Mutex<Option<(Instant, bool)>>);
+pub(super) struct Health {
+    database: Tried,
+    store: Tried,
+}
 
-impl StoreHealth {
-    /// However many ask, the store is asked now and then.
-    async fn is_well(&self, store: &Store) -> bool {
+#[derive(Debug, Default)]
+struct Tried(Mutex<Option<(Instant, bool)>>);
+
+impl Tried {
+    /// However many ask, it is tried now and then.
+    async fn is_well<E: fmt::Display>(
+        &self,
+        what: &str,
+        attempt: impl Future<Output = Result<(), E>>,
+    ) -> bool {
         let mut last = self.0.lock().await;
         if let Some((when, is_well)) = *last
             && when.elapsed() < LATELY
         {
             return is_well;
         }
-        let is_well = match timeout(ANSWER_TIME, store.assets(None, 1)).await {
-            Ok(Ok(_)) => true,
+        let is_well = match timeout(ANSWER_TIME, attempt).await {
+            Ok(Ok(())) => true,
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the store does not answer");
+                tracing::warn!(%error, "the {what} does not answer");
                 false
             }
             Err(_) => {
-                tracing::warn!(seconds = ANSWER_TIME.as_secs(), "the store does not answer in time");
+                tracing::warn!(seconds = ANSWER_TIME.as_secs(), "the {what} does not answer in time");
                 false
             }
         };
@@ -54,18 +64,23 @@ impl StoreHealth {
 /// One thing that is needed.
 #[derive(Debug, Serialize, ToSchema)]
 struct Check {
+    /// What is needed.
     name: &'static str,
+    /// Whether it is there.
     ok: bool,
 }
 
 /// All that is needed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Readiness {
+    /// Each of them.
     checks: Vec<Check>,
 }
 
 /// Whether the process lives
-#[utoipa::path(get, path = "/healthz", tag = "operation", security(()), responses(
+///
+/// Asks nothing of the database or the store: one that does not answer this is to be started again.
+#[utoipa::path(get, path = "/healthz", operation_id = "live", tag = "operation", security(()), responses(
     (status = 200, description = "It does", body = String, content_type = "text/plain"),
 ))]
 pub(super) async fn live() -> &'static str {
@@ -73,17 +88,23 @@ pub(super) async fn live() -> &'static str {
 }
 
 /// Whether it can do its work
-#[utoipa::path(get, path = "/readyz", tag = "operation", security(()), responses(
+///
+/// The database can be written to, the store answers, and the service is not about to end.
+#[utoipa::path(get, path = "/readyz", operation_id = "ready", tag = "operation", security(()), responses(
     (status = 200, description = "It can", body = Readiness),
     (status = 503, description = "It cannot: `checks` says what is missing"),
 ))]
 pub(super) async fn ready(State(app): State<App>) -> Result<axum::Json<Readiness>, Problem> {
     let service = &app.service;
-    let (database, store) =
-        tokio::join!(timeout(ANSWER_TIME, service.jobs.counts()), app.store_health.is_well(&service.store));
+    let written = service.jobs.check();
+    let listed = async { service.store.assets(None, 1).await.map(drop) };
+    let (database, store) = tokio::join!(
+        app.health.database.is_well("database", written),
+        app.health.store.is_well("store", listed)
+    );
     let check = |name, ok| Check { name, ok };
     let checks = vec![
-        check("database", matches!(database, Ok(Ok(_)))),
+        check("database", database),
         check("store", store),
         check("running", !service.stop.is_cancelled()),
     ];
@@ -97,7 +118,10 @@ pub(super) async fn ready(State(app): State<App>) -> Result<axum::Json<Readiness
 }
 
 /// What is counted, for Prometheus
-#[utoipa::path(get, path = "/metrics", tag = "operation", responses(
+///
+/// For this machine without a token.
+#[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = "operation",
+    security((), ("token" = [])), responses(
     (status = 200, description = "`OpenMetrics` text", body = String, content_type = "application/openmetrics-text"),
 ))]
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {

@@ -13,13 +13,14 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use url::Url;
 use utoipa::{IntoParams, ToSchema};
 
 use super::problem::{Kind, Problem};
-use super::uploads::check_name;
-use super::view::{JobView, encoder_name};
+use super::uploads::{Name, check_name};
+use super::view::{JobView, View, encoder_name};
 use super::{App, Json};
 use crate::asset::AssetId;
 use crate::encoder::Encoder;
@@ -27,7 +28,7 @@ use crate::jobs::{Filter, Job, JobId, Profile, State as JobState};
 use crate::ladder::Codec;
 use crate::plan::{Container, Quality};
 use crate::service::Wishes;
-use crate::webhook;
+use crate::{CancellationToken, webhook};
 
 /// So often something is sent to whoever waits for progress, so that nobody between takes the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -40,16 +41,16 @@ const LARGEST_PAGE: u32 = 500;
 #[serde(deny_unknown_fields)]
 #[schema(as = Request)]
 pub(super) struct Submission {
-    /// Name of an upload: its key or path below the place for uploads.
+    /// Name of an upload: its key or path below the place for uploads. At most 1024 bytes.
+    #[schema(value_type = Name)]
     source: String,
     /// What to call it, in place of a name made of the source's.
-    #[schema(value_type = Option<String>)]
     asset: Option<AssetId>,
     /// Higher ones first; 0 is usual.
     #[serde(default)]
     priority: i32,
     /// Whom to tell when it ends: a public address.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = "uri")]
     webhook: Option<Url>,
     /// What differs from how the service usually encodes.
     #[serde(default)]
@@ -63,14 +64,20 @@ pub(super) struct Submission {
 #[serde(deny_unknown_fields)]
 #[schema(as = Wanted)]
 struct Wanted {
+    /// How segments are packed.
     container: Option<Container>,
+    /// Those that are made beside H.264.
     codecs: Option<Vec<Codec>>,
+    /// Whether the high dynamic range of a source that has it is kept too.
     hdr: Option<bool>,
+    /// How much time is spent for fewer bytes.
     quality: Option<Quality>,
+    /// Whether segments are encrypted with AES-128.
     encrypt: Option<bool>,
     /// A new key for every so many segments; needs `encrypt`.
     #[schema(value_type = Option<u32>, minimum = 1)]
     key_every: Option<NonZeroU32>,
+    /// Whether there is a rendition of one picture a second for seeking.
     dense_key_frames: Option<bool>,
 }
 
@@ -81,7 +88,7 @@ pub(super) struct Page {
     /// The newest first.
     jobs: Vec<JobView>,
     /// `before` of the next page, if there is one.
-    next: Option<String>,
+    next: Option<JobId>,
 }
 
 /// Which jobs.
@@ -90,22 +97,41 @@ pub(super) struct Page {
 #[into_params(parameter_in = Query)]
 pub(super) struct Which {
     /// Only those in these states, separated by commas.
+    #[param(
+        pattern = "^(queued|probing|encoding|publishing|done|failed|cancelled)(,(queued|probing|encoding|publishing|done|failed|cancelled))*$",
+        example = "queued,encoding"
+    )]
     state: Option<String>,
     /// Only those of this asset.
+    #[param(inline, value_type = Option<AssetId>, example = "lesson-1")]
     asset: Option<String>,
     /// Only those that were created before this one.
+    #[param(inline, value_type = Option<JobId>, example = "298c3ab86b905f117385fc1c428cc3c2")]
     before: Option<String>,
-    /// How many: 1 to 500.
+    /// How many: 1 to 500, 50 if nobody says.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<u32>,
 }
 
+/// Which job.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct ThisOne {
+    /// The job's id.
+    #[param(inline, value_type = JobId, example = "298c3ab86b905f117385fc1c428cc3c2")]
+    id: String,
+}
+
 /// Asks for a job
 ///
-/// Whoever asks for the same again gets the same job.
-#[utoipa::path(post, path = "/v1/jobs", tag = "jobs", request_body = Submission, responses(
+/// Of something that lies among the uploads. Whoever asks for the same again gets the same job. What is uploaded by
+/// `PUT /v1/uploads` need not be asked for: it has a job already.
+#[utoipa::path(post, path = "/v1/jobs", operation_id = "submitJob", tag = "jobs", request_body = Submission, responses(
     (status = 202, description = "It will be done", body = JobView),
     (status = 200, description = "It was known", body = JobView),
+    (status = 400, description = "The body is not JSON, or nothing can have this name"),
+    (status = 413, description = "The body is larger than 1 MB"),
+    (status = 415, description = "The body is not said to be JSON"),
     (status = 422, description = "Nothing lies there, or it cannot be encoded so"),
 ))]
 pub(super) async fn submit(
@@ -164,7 +190,9 @@ pub(super) fn location(id: &JobId) -> [(axum::http::HeaderName, HeaderValue); 1]
 }
 
 /// Jobs, the newest first
-#[utoipa::path(get, path = "/v1/jobs", tag = "jobs", params(Which), responses(
+///
+/// A page at a time: `next` is the `before` of the one after it.
+#[utoipa::path(get, path = "/v1/jobs", operation_id = "listJobs", tag = "jobs", params(Which), responses(
     (status = 200, description = "A page of them", body = Page),
 ))]
 pub(super) async fn list(
@@ -175,7 +203,7 @@ pub(super) async fn list(
     let limit = which.limit.unwrap_or(USUAL_PAGE);
     let filter = filter(which, limit)?;
     let jobs = app.service.jobs.list(&filter).await?;
-    let next = jobs.last().filter(|_| jobs.len() >= limit as usize).map(|job| job.id.to_string());
+    let next = jobs.last().filter(|_| jobs.len() >= limit as usize).map(|job| job.id.clone());
     Ok(axum::Json(Page { jobs: jobs.iter().map(|job| app.view.job(job)).collect(), next }))
 }
 
@@ -203,13 +231,15 @@ fn filter(which: Which, limit: u32) -> Result<Filter, Problem> {
 }
 
 /// A job
-#[utoipa::path(get, path = "/v1/jobs/{id}", tag = "jobs", params(("id" = String, Path)), responses(
+///
+/// Its state, how far that is, and why it failed if it did.
+#[utoipa::path(get, path = "/v1/jobs/{id}", operation_id = "readJob", tag = "jobs", params(ThisOne), responses(
     (status = 200, description = "As it is now", body = JobView),
     (status = 404, description = "There is none"),
 ))]
 pub(super) async fn find(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Path(ThisOne { id }): Path<ThisOne>,
 ) -> Result<axum::Json<JobView>, Problem> {
     Ok(axum::Json(app.view.job(&known(&app, &id).await?)))
 }
@@ -222,12 +252,15 @@ async fn known(app: &App, id: &str) -> Result<Job, Problem> {
 /// Stops a job
 ///
 /// What it made is taken back.
-#[utoipa::path(delete, path = "/v1/jobs/{id}", tag = "jobs", params(("id" = String, Path)), responses(
+#[utoipa::path(delete, path = "/v1/jobs/{id}", operation_id = "cancelJob", tag = "jobs", params(ThisOne), responses(
     (status = 202, description = "It is being stopped", body = JobView),
     (status = 404, description = "There is none"),
     (status = 409, description = "It has ended"),
 ))]
-pub(super) async fn cancel(State(app): State<App>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn cancel(
+    State(app): State<App>,
+    Path(ThisOne { id }): Path<ThisOne>,
+) -> Result<Response, Problem> {
     let id = known(&app, &id).await?.id;
     if !app.service.cancel(&id).await? {
         return Err(Problem::of(Kind::Ended, StatusCode::CONFLICT, "the job has ended already"));
@@ -237,12 +270,17 @@ pub(super) async fn cancel(State(app): State<App>, Path(id): Path<String>) -> Re
 }
 
 /// Does a job again that failed or was cancelled
-#[utoipa::path(post, path = "/v1/jobs/{id}/retry", tag = "jobs", params(("id" = String, Path)), responses(
+///
+/// As if it were new.
+#[utoipa::path(post, path = "/v1/jobs/{id}/retry", operation_id = "retryJob", tag = "jobs", params(ThisOne), responses(
     (status = 202, description = "It is queued", body = JobView),
     (status = 404, description = "There is none"),
     (status = 409, description = "It did not fail and was not cancelled"),
 ))]
-pub(super) async fn retry(State(app): State<App>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn retry(
+    State(app): State<App>,
+    Path(ThisOne { id }): Path<ThisOne>,
+) -> Result<Response, Problem> {
     let id = known(&app, &id).await?.id;
     if !app.service.jobs.retry(&id, jiff::Timestamp::now()).await? {
         let detail = "only a job that failed or was cancelled can be retried";
@@ -252,29 +290,68 @@ pub(super) async fn retry(State(app): State<App>, Path(id): Path<String>) -> Res
     Ok((StatusCode::ACCEPTED, location(&id), axum::Json(app.view.job(&job))).into_response())
 }
 
+/// All jobs, as they go on
+///
+/// Server-sent events: `job` at every change of a job, with the job (`Job`) as it is then; `lagged` where some changes were
+/// lost, because they were read too slowly: list the jobs again. Changes are those that this process makes.
+#[utoipa::path(get, path = "/v1/jobs/events", operation_id = "followJobs", tag = "jobs", responses(
+    (status = 200, description = "Events, one after the other", body = String, content_type = "text/event-stream"),
+))]
+pub(super) async fn all_events(State(app): State<App>) -> Response {
+    told(app.service.jobs.changes(), app.view.clone(), app.service.stop.clone())
+}
+
+fn told(changes: Receiver<Job>, view: View, stop: CancellationToken) -> Response {
+    let events = stream::unfold((changes, view, stop), async |(mut changes, view, stop)| {
+        let change = tokio::select! {
+            change = changes.recv() => change,
+            () = stop.cancelled() => return None,
+        };
+        let event = match change {
+            Ok(job) => {
+                let data = serde_json::to_string(&view.job(&job)).expect("it is plain data");
+                Event::default().event("job").data(data)
+            }
+            Err(RecvError::Lagged(lost)) => {
+                Event::default().event("lagged").data(json!({ "lost": lost }).to_string())
+            }
+            Err(RecvError::Closed) => return None,
+        };
+        Some((Ok::<_, Infallible>(event), (changes, view, stop)))
+    });
+    Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+}
+
 /// How far a job is.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Progress)]
-struct ProgressView {
-    state: &'static str,
+pub(super) struct ProgressView {
+    /// How far it is.
+    state: JobState,
+    /// Percent of its present state that are done.
     percent: Option<f64>,
+    /// How long the rest of that will take.
     seconds_left: Option<f64>,
+    /// How often it was begun.
     attempts: u32,
+    /// What went wrong at last, or why it was cancelled.
     reason: Option<String>,
+    /// Key of the multivariant playlist, once it can be played.
     playlist: Option<String>,
 }
 
 /// A job's progress, as it goes on
 ///
-/// Server-sent events named `progress`: at once how far it is, then every change; the last one is a final state.
-#[utoipa::path(get, path = "/v1/jobs/{id}/events", tag = "jobs", params(("id" = String, Path)), responses(
-    (status = 200, description = "Each event's data", body = ProgressView, content_type = "text/event-stream"),
+/// Server-sent events named `progress` (`Progress`): at once how far it is, then every change; the last one is a final
+/// state.
+#[utoipa::path(get, path = "/v1/jobs/{id}/events", operation_id = "followJob", tag = "jobs", params(ThisOne), responses(
+    (status = 200, description = "Events, one after the other", body = String, content_type = "text/event-stream"),
     (status = 204, description = "It has ended, and `Last-Event-ID` was the last event"),
     (status = 404, description = "There is none"),
 ))]
 pub(super) async fn events(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Path(ThisOne { id }): Path<ThisOne>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     // Before the job is looked at, so that nothing can happen between.
@@ -319,4 +396,47 @@ fn event(app: &App, job: &Job) -> Event {
     let progress = ProgressView { state, percent, seconds_left, attempts, reason, playlist };
     let data = serde_json::to_string(&progress).expect("it is plain data");
     Event::default().event("progress").id(event_id(job)).data(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+    use jiff::Timestamp;
+    use tokio::sync::broadcast;
+
+    use super::*;
+    use crate::jobs::Jobs;
+    use crate::service::Service;
+    use crate::storage::{Access, Store};
+    use crate::upload::Uploads;
+
+    #[tokio::test]
+    async fn who_reads_too_slowly_is_told_that_something_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let service = Service {
+            jobs: Jobs::open(&folder.path().join("jobs.sqlite"), Timestamp::UNIX_EPOCH).await.unwrap(),
+            uploads: Uploads::open(&at("uploads"), &Access::default()).unwrap(),
+            store: Store::open(&at("media"), &Access::default()).unwrap(),
+            profile: Profile { encoder: Encoder::Ffmpeg, options: crate::plan::Options::default() },
+            stop: CancellationToken::new(),
+            running: std::sync::Arc::default(),
+        };
+        std::fs::write(folder.path().join("uploads/a.mp4"), b"a").unwrap();
+        let (_, job) = service.look_at("a.mp4", Wishes::default()).await.unwrap().unwrap();
+        let (sender, changes) = broadcast::channel(2);
+        let mut events = told(changes, View::new(&service, folder.path()), service.stop.clone())
+            .into_body()
+            .into_data_stream();
+        for _ in 0..5 {
+            sender.send(job.clone()).unwrap();
+        }
+        let first = events.next().await.unwrap().unwrap();
+        assert_eq!(first, "event: lagged\ndata: {\"lost\":3}\n\n");
+        for _ in 0..2 {
+            assert!(events.next().await.unwrap().unwrap().starts_with(b"event: job\ndata: {\"id\":"));
+        }
+        service.stop.cancel();
+        assert!(events.next().await.is_none());
+    }
 }

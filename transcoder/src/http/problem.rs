@@ -12,7 +12,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use utoipa::openapi::schema::Type;
-use utoipa::openapi::{self, ContentBuilder, Object, ObjectBuilder, Ref, ResponseBuilder};
+use utoipa::openapi::{Object, ObjectBuilder};
 
 use crate::{jobs, service, storage, upload};
 
@@ -20,7 +20,7 @@ use crate::{jobs, service, storage, upload};
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 
 /// Problems that say more than their status does: the last part of the type, its title, and what to do.
-const KINDS: [(Kind, &str, &str, &str); 10] = [
+const KINDS: [(Kind, &str, &str, &str); 15] = [
     (Kind::Token, "token", "A token is needed", "Send `Authorization: Bearer` with the service's token."),
     (
         Kind::CrossSite,
@@ -79,6 +79,38 @@ const KINDS: [(Kind, &str, &str, &str); 10] = [
         "The service is not ready",
         "`checks` says what is missing. Send traffic elsewhere until this is answered with 200.",
     ),
+    (
+        Kind::Unsigned,
+        "unsigned",
+        "The service does not sign",
+        "Start it with --edge, --key-pair-id and --private-key; `transcoder doctor` checks them.",
+    ),
+    (
+        Kind::Viewer,
+        "viewer-token",
+        "The viewer's token is not taken",
+        "`detail` says which check it failed. Get a new one from whoever signed it, and send it as \
+         `Authorization: Bearer`.",
+    ),
+    (
+        Kind::Closed,
+        "not-opened",
+        "The viewer's token does not open this",
+        "A token lists the assets that it opens, as globs whose `*` stands for any characters; case matters. What it \
+         does not list is refused, whether it is there or not.",
+    ),
+    (
+        Kind::Lifetime,
+        "lifetime",
+        "Nothing is signed for so long",
+        "Ask for fewer seconds, at least 1, or leave `lifetime` out. `longest` is the most that is signed for.",
+    ),
+    (
+        Kind::Rate,
+        "too-many",
+        "This was asked for too often",
+        "Wait for as many seconds as `Retry-After` says. A URL works until it expires: there is no need to ask again.",
+    ),
 ];
 
 /// What a problem is about, where its status does not say.
@@ -94,6 +126,11 @@ pub(super) enum Kind {
     Digest,
     Message,
     Unready,
+    Unsigned,
+    Viewer,
+    Closed,
+    Lifetime,
+    Rate,
 }
 
 /// A refusal.
@@ -154,6 +191,22 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "there is no asset by this id: GET /v1/assets lists them")
     }
 
+    /// What is answered.
+    pub(super) fn body(&self) -> Value {
+        let known = self.kind.and_then(|kind| KINDS.iter().find(|(known, ..)| *known == kind));
+        let (kind, title) = match known {
+            Some((_, name, title, _)) => (format!("/problems/{name}"), *title),
+            None => ("about:blank".to_owned(), self.status.canonical_reason().unwrap_or("Error")),
+        };
+        let mut body = Map::new();
+        body.insert("type".to_owned(), json!(kind));
+        body.insert("title".to_owned(), json!(title));
+        body.insert("status".to_owned(), json!(self.status.as_u16()));
+        body.insert("detail".to_owned(), json!(self.detail));
+        body.extend(self.more.clone());
+        Value::Object(body)
+    }
+
     pub(super) fn because(mut self, cause: impl fmt::Display) -> Self {
         self.cause = Some(cause.to_string());
         self
@@ -172,18 +225,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let known = self.kind.and_then(|kind| KINDS.iter().find(|(known, ..)| *known == kind));
-        let (kind, title) = match known {
-            Some((_, name, title, _)) => (format!("/problems/{name}"), *title),
-            None => ("about:blank".to_owned(), self.status.canonical_reason().unwrap_or("Error")),
-        };
-        let mut body = Map::new();
-        body.insert("type".to_owned(), json!(kind));
-        body.insert("title".to_owned(), json!(title));
-        body.insert("status".to_owned(), json!(self.status.as_u16()));
-        body.insert("detail".to_owned(), json!(self.detail));
-        body.extend(self.more);
-        let mut response = (self.status, Value::Object(body).to_string()).into_response();
+        let mut response = (self.status, self.body().to_string()).into_response();
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         response.headers_mut().extend(self.headers);
         if let Some(cause) = self.cause {
@@ -275,21 +317,23 @@ pub(super) fn schema() -> Object {
     let text =
         |description: &str| ObjectBuilder::new().schema_type(Type::String).description(Some(description));
     ObjectBuilder::new()
+        .description(Some("Why something was not done (RFC 9457)"))
         .property("type", text("What kind it is: `about:blank`, or an address that says what to do"))
         .property("title", text("The kind, in words"))
-        .property("status", ObjectBuilder::new().schema_type(Type::Integer))
+        .property(
+            "status",
+            ObjectBuilder::new()
+                .schema_type(Type::Integer)
+                .minimum(Some(400))
+                .maximum(Some(599))
+                .description(Some("The status of the answer")),
+        )
         .property("detail", text("What is wrong this time, and what to do"))
         .required("type")
         .required("title")
         .required("status")
         .required("detail")
         .build()
-}
-
-/// That anything may be answered with one.
-pub(super) fn response() -> openapi::Response {
-    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-    ResponseBuilder::new().description("Anything else (RFC 9457)").content(MEDIA_TYPE, content).build()
 }
 
 /// For whoever follows a problem's type.

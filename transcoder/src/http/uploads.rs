@@ -20,11 +20,11 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use futures_util::StreamExt;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::App;
 use super::jobs::location;
@@ -48,6 +48,9 @@ const BLOCK: usize = 1 << 20;
 
 /// The longest name: what S3 takes for a key.
 const LONGEST_NAME: usize = 1_024;
+
+/// Name of an upload, as it is described.
+pub(super) struct Name;
 
 type Sha256Sum = [u8; 32];
 
@@ -202,9 +205,40 @@ pub(super) struct UploadView {
     name: String,
     /// Tells it from others of that name.
     version: String,
+    /// Its size.
     bytes: u64,
     /// What is made of it; nothing if it is no video.
     job: Option<JobView>,
+}
+
+/// Which upload.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct ThisOne {
+    /// What it is called: parts with `/` between them, at most 1024 bytes.
+    #[param(inline, value_type = Name, example = "course/lesson-1.mp4")]
+    name: String,
+}
+
+/// What is said of an upload, or of a part of it, in headers.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it is read as headers are")]
+pub(super) struct Said {
+    /// Where a part belongs: `bytes FIRST-LAST/TOTAL`, where FIRST counts from 0; or `bytes */TOTAL` without a body.
+    #[param(
+        rename = "Content-Range",
+        pattern = "^bytes ([0-9]+-[0-9]+/([0-9]+|\\*)|\\*/[0-9]+)$",
+        example = "bytes 0-1048575/4912301"
+    )]
+    content_range: Option<String>,
+    /// SHA-256 of the whole file.
+    #[param(
+        rename = "Repr-Digest",
+        pattern = "sha-256=:[A-Za-z0-9+/]{43}=:",
+        example = "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:"
+    )]
+    repr_digest: Option<String>,
 }
 
 /// Puts a file among the uploads, and asks for its encode
@@ -212,10 +246,14 @@ pub(super) struct UploadView {
 /// Whole, or in parts with `Content-Range: bytes 0-99/1000`, each from the `Upload-Offset` on that the last answer, or
 /// HEAD, says. `Content-Range: bytes */1000` without a body finishes what has arrived. `Repr-Digest: sha-256=:…:` is
 /// checked against the whole file.
-#[utoipa::path(put, path = "/v1/uploads/{*name}", tag = "uploads", params(("name" = String, Path)),
+#[utoipa::path(put, path = "/v1/uploads/{*name}", operation_id = "putUpload", tag = "uploads", params(ThisOne, Said),
     request_body(content_type = "application/octet-stream", content = Vec<u8>), responses(
     (status = 201, description = "It is there", body = UploadView),
     (status = 202, description = "More is needed, from `Upload-Offset` on",
+        headers(("Upload-Offset" = u64, description = "Bytes that are there"),
+            ("Upload-Complete" = String, description = "`?0`"))),
+    (status = 400, description = "Nothing can have this name, or the body is not what the headers say"),
+    (status = 408, description = "For a minute nothing arrived: go on from `Upload-Offset`",
         headers(("Upload-Offset" = u64, description = "Bytes that are there"))),
     (status = 409, description = "It does not continue what is there, or is being sent by somebody else"),
     (status = 413, description = "It is larger than --max-upload"),
@@ -223,7 +261,7 @@ pub(super) struct UploadView {
 ))]
 pub(super) async fn put(
     State(app): State<App>,
-    Path(name): Path<String>,
+    Path(ThisOne { name }): Path<ThisOne>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -335,13 +373,18 @@ async fn finish(app: App, part: Part, name: String, digest: Option<Sha256Sum>) -
 }
 
 /// How much of an upload is there
-#[utoipa::path(head, path = "/v1/uploads/{*name}", tag = "uploads", params(("name" = String, Path)), responses(
+///
+/// Of one that broke off, too: what arrived is kept for a day.
+#[utoipa::path(head, path = "/v1/uploads/{*name}", operation_id = "askUpload", tag = "uploads", params(ThisOne), responses(
     (status = 204, description = "So much: `Upload-Complete` is `?1` if it is all", headers(
         ("Upload-Offset" = u64, description = "Bytes that are there"),
         ("Upload-Complete" = String, description = "`?1` or `?0`"))),
     (status = 404, description = "Nothing"),
 ))]
-pub(super) async fn head(State(app): State<App>, Path(name): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn head(
+    State(app): State<App>,
+    Path(ThisOne { name }): Path<ThisOne>,
+) -> Result<Response, Problem> {
     check_name(&name)?;
     let answer = |bytes: u64, is_complete: &'static str| {
         let complete = HeaderValue::from_static(is_complete);
@@ -360,7 +403,7 @@ pub(super) async fn head(State(app): State<App>, Path(name): Path<String>) -> Re
     Ok(response)
 }
 
-fn too_large(largest: u64) -> Problem {
+pub(super) fn too_large(largest: u64) -> Problem {
     let detail =
         format!("a file may have {largest} bytes here: the operator can raise that with --max-upload");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
@@ -370,7 +413,7 @@ fn not_as_said() -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "the body is not as long as Content-Range says")
 }
 
-fn broken_off(status: StatusCode, length: u64) -> Problem {
+pub(super) fn broken_off(status: StatusCode, length: u64) -> Problem {
     let detail = format!("the body broke off: {length} bytes are there, go on from there with Content-Range");
     Problem::new(status, detail).with_header(UPLOAD_OFFSET, length.into())
 }
@@ -434,12 +477,16 @@ impl Span {
     }
 }
 
-/// The SHA-256 of `Repr-Digest` ([RFC 9530 §3](https://www.rfc-editor.org/rfc/rfc9530#section-3)).
+/// The SHA-256 of `Repr-Digest` ([RFC 9530 §3](https://www.rfc-editor.org/rfc/rfc9530#section-3)). One that could not be
+/// checked is refused: whoever sends it counts on it.
 fn digest(headers: &HeaderMap) -> Result<Option<Sha256Sum>, Problem> {
+    if !headers.contains_key(REPR_DIGEST) {
+        return Ok(None);
+    }
     let members = headers.get_all(REPR_DIGEST).iter().filter_map(|value| value.to_str().ok());
     let mut members = members.flat_map(|value| value.split(',')).map(str::trim);
-    let Some(value) = members.find_map(|member| member.strip_prefix("sha-256=")) else { return Ok(None) };
-    let encoded = value.strip_prefix(':').and_then(|value| value.strip_suffix(':'));
+    let value = members.find_map(|member| member.strip_prefix("sha-256="));
+    let encoded = value.and_then(|value| value.strip_prefix(':')?.strip_suffix(':'));
     let digest = encoded.and_then(|encoded| BASE64_STANDARD.decode(encoded).ok()?.try_into().ok());
     let malformed = || Problem::new(StatusCode::BAD_REQUEST, "Repr-Digest is `sha-256=:BASE64 OF 32 BYTES:`");
     digest.map(Some).ok_or_else(malformed)
@@ -501,8 +548,10 @@ mod tests {
         headers.insert(REPR_DIGEST, HeaderValue::from_static(value));
         let sum = Sha256::digest("{\"hello\": \"world\"}\n");
         assert_eq!(digest(&headers).unwrap(), Some(sum.into()));
-        headers.insert(REPR_DIGEST, HeaderValue::from_static("sha-256=:AAAA:"));
-        assert!(digest(&headers).is_err());
+        for unchecked in ["sha-256=:AAAA:", "sha-512=:AA==:", ""] {
+            headers.insert(REPR_DIGEST, HeaderValue::from_static(unchecked));
+            assert!(digest(&headers).is_err(), "{unchecked}");
+        }
     }
 
     #[test]

@@ -6,7 +6,8 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::jobs::{Job, Profile};
+use crate::asset::{AssetId, Generation};
+use crate::jobs::{Job, JobId, Profile, State};
 use crate::ladder::Codec;
 use crate::plan::{Container, Options, Quality};
 use crate::service::Service;
@@ -24,8 +25,8 @@ pub(crate) struct View {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Job)]
 pub(crate) struct JobView {
-    /// Its name: 32 hexadecimal digits, derived from what is encoded and how.
-    pub(super) id: String,
+    /// Its name.
+    pub(super) id: JobId,
     /// Name of its source below the place for uploads.
     pub(super) source: String,
     /// Version of the source.
@@ -33,9 +34,9 @@ pub(crate) struct JobView {
     /// Size of the source.
     pub(super) bytes: u64,
     /// What it will be called.
-    pub(super) asset: String,
-    /// `queued`, `probing`, `encoding`, `publishing`, `done`, `failed` or `cancelled`.
-    pub(super) state: &'static str,
+    pub(super) asset: AssetId,
+    /// How far it is.
+    pub(super) state: State,
     /// Percent of its present state that are done.
     pub(super) percent: Option<f64>,
     /// How long the rest of that will take.
@@ -46,7 +47,9 @@ pub(crate) struct JobView {
     pub(super) reason: Option<String>,
     /// Higher ones first.
     pub(super) priority: i32,
+    /// What encodes it: `ffmpeg` or `mediaconvert`.
     pub(super) encoder: String,
+    /// How it is encoded.
     pub(super) options: OptionsView,
     /// When it was asked for.
     #[schema(format = DateTime)]
@@ -58,7 +61,7 @@ pub(crate) struct JobView {
     #[schema(format = DateTime)]
     pub(super) not_before: String,
     /// The encode that it makes.
-    pub(super) generation: Option<String>,
+    pub(super) generation: Option<Generation>,
     /// Key of the multivariant playlist, once it can be played: the path of its URL at the edge.
     pub(super) playlist: Option<String>,
     /// The job of an outside encoder.
@@ -71,12 +74,19 @@ pub(crate) struct JobView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Options)]
 pub(super) struct OptionsView {
+    /// How segments are packed.
     container: Container,
+    /// Those that are made beside H.264.
     codecs: Vec<Codec>,
+    /// Whether a high dynamic range is kept too.
     hdr: bool,
+    /// How much time is spent for fewer bytes.
     quality: Quality,
+    /// Whether segments are encrypted.
     encrypt: bool,
+    /// For how many segments each key is, where there are several.
     key_every: Option<u32>,
+    /// Whether there is a rendition of one picture a second for seeking.
     dense_key_frames: bool,
 }
 
@@ -93,19 +103,19 @@ impl View {
     }
 
     pub(crate) fn job(&self, job: &Job) -> JobView {
-        let is_done = job.state == crate::jobs::State::Done;
+        let is_done = job.state == State::Done;
         let webhook = job.webhook.clone().map(|mut url| {
             url.set_query(None);
             url.set_fragment(None);
             url.to_string()
         });
         JobView {
-            id: job.id.to_string(),
+            id: job.id.clone(),
             source: job.upload.name.clone(),
             version: job.upload.version.clone(),
             bytes: job.upload.bytes,
-            asset: job.asset.to_string(),
-            state: job.state.name(),
+            asset: job.asset.clone(),
+            state: job.state,
             percent: job.percent,
             seconds_left: job.seconds_left,
             attempts: job.attempts,
@@ -116,7 +126,7 @@ impl View {
             created: job.created.to_string(),
             updated: job.updated.to_string(),
             not_before: job.not_before.to_string(),
-            generation: job.generation.as_ref().map(ToString::to_string),
+            generation: job.generation.clone(),
             playlist: is_done.then(|| self.store.key(&job.asset.playlist_key())),
             outside: job.outside.clone(),
             webhook,

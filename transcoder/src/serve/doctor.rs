@@ -6,7 +6,7 @@
 //! it has the public half of this key.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use aws_sdk_sqs::types::QueueAttributeName;
@@ -18,6 +18,7 @@ use super::DATABASE;
 use crate::intake::{r2_queue, sqs};
 use crate::jobs::Jobs;
 use crate::ladder::Codec;
+use crate::playback;
 use crate::sign::{KeyPair, Order};
 use crate::storage::examination::Conditions;
 use crate::storage::{Store, chain};
@@ -35,9 +36,6 @@ use crate::work;
 pub struct Arguments {
     #[command(flatten)]
     serve: super::Arguments,
-
-    #[command(flatten, next_help_heading = "Who watches")]
-    gate: Gate,
 }
 
 impl Arguments {
@@ -77,7 +75,7 @@ impl Arguments {
             }),
             Err(error) => findings.push(Finding::ill("mediaconvert", error.to_string())),
         }
-        findings.extend(self.gate.check(Timestamp::now()).await);
+        findings.extend(serve.playback.check(Timestamp::now()).await);
         findings
     }
 }
@@ -333,65 +331,43 @@ async fn said(program: &str, arguments: &[&str]) -> Result<String, String> {
     }
 }
 
-/// A key pair and the edge that is to know it.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Gate {
-    /// Where viewers reach the edge, such as `https://video.example.com`
-    #[arg(long, env = "REELGATE_EDGE", value_name = "URL")]
-    pub edge: Option<Url>,
-
-    /// The id that the edge knows the key by
-    #[arg(long, env = "REELGATE_KEY_PAIR_ID", value_name = "ID", requires = "private_key")]
-    pub key_pair_id: Option<String>,
-
-    /// The private key that signs, in PEM
-    #[arg(long, env = "REELGATE_PRIVATE_KEY", value_name = "FILE", requires = "key_pair_id")]
-    pub private_key: Option<PathBuf>,
-}
-
-impl Gate {
+impl playback::Settings {
     /// The key can be read and is nobody else's; the edge is sound, lets nobody in without a signature, and takes this
-    /// key's.
+    /// key's; viewers' tokens can be checked.
     pub async fn check(&self, now: Timestamp) -> Vec<Finding> {
         let mut findings = Vec::new();
-        let key = if let (Some(id), Some(path)) = (&self.key_pair_id, &self.private_key) {
-            match KeyPair::load(id, path) {
-                Ok(key) => {
-                    findings.push(private(path).unwrap_or_else(|| {
-                        Finding::well("key", format!("{id} can sign ({})", path.display()))
-                    }));
-                    Some(key)
-                }
-                Err(error) => {
-                    findings.push(Finding::ill("key", error.to_string()));
-                    None
-                }
+        let key = match self.key() {
+            None => {
+                let words = "none named: --key-pair-id and --private-key let viewers in";
+                findings.push(Finding::note("key", words));
+                None
             }
-        } else {
-            findings
-                .push(Finding::note("key", "none named: --key-pair-id and --private-key let it be checked"));
-            None
+            Some(Err(error)) => {
+                findings.push(Finding::ill("key", error));
+                None
+            }
+            Some(Ok(key)) => {
+                findings.push(match self.exposed() {
+                    Some(words) => Finding::note("key", words),
+                    None => Finding::well("key", format!("{} can sign", key.id())),
+                });
+                Some(key)
+            }
         };
         match &self.edge {
             None => findings.push(Finding::note("edge", "none named: --edge lets it be checked")),
             Some(edge) => findings.extend(ask(edge, key.as_ref(), now).await),
         }
+        match self.viewers() {
+            None => {}
+            Some(Err(error)) => findings.push(Finding::ill("viewers", error)),
+            Some(Ok(viewers)) => findings.push(match viewers.check().await {
+                Ok(words) => Finding::well("viewers", words),
+                Err(error) => Finding::ill("viewers", error),
+            }),
+        }
         findings
     }
-}
-
-/// A complaint, if others of this machine can read a key.
-#[cfg(unix)]
-fn private(path: &Path) -> Option<Finding> {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = std::fs::metadata(path).ok()?.permissions().mode();
-    let words = format!("{} can be read by others of this machine: `chmod 600` it", path.display());
-    (mode & 0o077 != 0).then(|| Finding::note("key", words))
-}
-
-#[cfg(not(unix))]
-fn private(_: &Path) -> Option<Finding> {
-    None
 }
 
 async fn ask(edge: &Url, key: Option<&KeyPair>, now: Timestamp) -> Vec<Finding> {
@@ -500,5 +476,18 @@ mod tests {
         let findings = ask(&edge, None, Timestamp::now()).await;
         assert!(findings[0].words.contains("cannot be reached"), "{}", findings[0]);
         assert_eq!(findings.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn keys_of_viewers_that_cannot_be_had_are_said_to_be() {
+        let settings = playback::Settings {
+            viewer_jwks: Some("http://127.0.0.1:9/jwks.json?key=hush".parse().unwrap()),
+            ..playback::Settings::default()
+        };
+        let findings = settings.check(Timestamp::now()).await;
+        let found = findings.iter().find(|finding| finding.part == "viewers").unwrap();
+        assert_eq!(found.verdict, Verdict::Ill);
+        assert!(found.words.starts_with("--viewer-jwks http://127.0.0.1:9/jwks.json: "), "{found}");
+        assert!(!found.words.contains("hush"), "{found}");
     }
 }

@@ -23,6 +23,9 @@ const CLOUDFRONT_RSA_BITS: usize = 2048;
 /// What the edge takes at most.
 const LONGEST_RSA_BITS: usize = 4096;
 
+/// An ECDSA key in base64 without what could be left out is longer.
+const SHORTEST_KEY: usize = 64;
+
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 
@@ -43,11 +46,14 @@ enum PrivateKey {
 impl KeyPair {
     /// Reads a key file.
     pub fn load(id: &str, path: &Path) -> Result<Self, SignError> {
-        if path.to_string_lossy().contains("-----BEGIN") {
-            return Err(SignError::KeyItself);
-        }
         let unusable = |problem| SignError::KeyFile { path: path.to_owned(), problem };
-        let bytes = std::fs::read(path).map(Zeroizing::new).map_err(|error| unusable(error.to_string()))?;
+        let bytes = std::fs::read(path).map(Zeroizing::new).map_err(|error| {
+            if may_be_a_key(&path.to_string_lossy()) {
+                SignError::KeyItself
+            } else {
+                unusable(error.to_string())
+            }
+        })?;
         let pem = std::str::from_utf8(&bytes).map_err(|_| {
             unusable("it is not in PEM; if it is DER, `openssl pkey -inform DER -in FILE -out key.pem` writes it so".into())
         })?;
@@ -62,6 +68,12 @@ impl KeyPair {
             return Err(format!("its id {id:?} must be made of letters, digits, - and _, 64 at most"));
         }
         Ok(Self { id: id.to_owned(), hash: Hash::Sha1, key })
+    }
+
+    /// What the edge knows it by.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// The same, signing by way of `hash`.
@@ -108,13 +120,24 @@ impl KeyPair {
     }
 }
 
+/// Whether a file's name may be a key: in PEM, as a JWK, as openssl prints it; or in base64, without a header or around
+/// all of it.
+fn may_be_a_key(name: &str) -> bool {
+    let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/-_= ".contains(&byte);
+    name.contains("-----BEGIN")
+        || name.contains(['\n', '{'])
+        || (name.len() >= SHORTEST_KEY && name.bytes().all(is_base64))
+}
+
 fn private_key(text: &str) -> Result<PrivateKey, String> {
     if text.contains("ENCRYPTED") {
         return Err("it is protected by a pass phrase; write a copy without one, readable by you alone: \
                     `openssl pkey -in FILE -out plain.pem`"
             .to_owned());
     }
-    let Some(block) = private_block(text) else { return Err(no_private_key(text)) };
+    // Settings that are copied are indented, and end in blanks.
+    let text = Zeroizing::new(text.lines().map(str::trim).collect::<Vec<_>>().join("\n"));
+    let Some(block) = private_block(&text) else { return Err(no_private_key(&text)) };
     let broken = || "it is damaged: what its header announces cannot be read".to_owned();
     let (label, der) = pem::decode_vec(block.as_bytes()).map_err(|_| broken())?;
     let der = Zeroizing::new(der);
@@ -224,5 +247,26 @@ mod tests {
         let key = "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n";
         let error = KeyPair::load("K1", Path::new(key)).unwrap_err().to_string();
         assert!(!error.contains("MIIE") && !error.contains('\n'), "{error}");
+        // As it is copied by who takes the header for decoration, or what settings are kept in for one line.
+        let bare = "MEECAQAwEwYHKoZIzj0CAQYIKoZIzj0DAQcEJzAlAgEBBCA5bmV2ZXIgc2F5IGEgd29yZCBvZiBpdCB0byBhbnk=";
+        let encoded =
+            "LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCk1FRUNBUUF3RXdZSEtvWkl6ajBDQVFZSUtvWkl6ajBEQVFjRUp6QWxB";
+        let jwk = r#"{"kty":"EC","crv":"P-256","d":"OW5ldmVyIHNheSBhIHdvcmQgb2YgaXQgdG8gYW55"}"#;
+        let printed = "Private-Key: (256 bit)\npriv:\n    39:6e:65:76:65:72:20:73:61:79";
+        for key in [bare, encoded, jwk, printed] {
+            let error = KeyPair::load("K1", Path::new(key)).unwrap_err().to_string();
+            assert!(error.contains("holds a key") && !error.contains(&key[..20]), "{error}");
+        }
+    }
+
+    #[test]
+    fn blanks_around_its_lines_do_not_matter() {
+        let folder = tempfile::tempdir().unwrap();
+        crate::keygen::Pair::of(crate::keygen::Algorithm::Ecdsa).unwrap().write(folder.path()).unwrap();
+        let pem = std::fs::read_to_string(folder.path().join("private.pem")).unwrap();
+        for end in ["\r\n", "  \n", "\n    "] {
+            let copied = format!("    {}", pem.replace('\n', end));
+            assert!(KeyPair::parse("K1", &copied).is_ok(), "{end:?}");
+        }
     }
 }

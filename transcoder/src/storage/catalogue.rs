@@ -14,6 +14,9 @@ use super::publish::{DESCRIPTION, PLAYLIST, PUTS_AT_ONCE, Switch};
 use super::{Error, Found, MUTABLE, Store};
 use crate::asset::{Asset, AssetId, Generation, hexadecimal};
 
+/// Descriptions read at once: they are small, and a page of them shall not take as long as each of them in turn.
+const READS_AT_ONCE: usize = 32;
+
 /// What is there of a generation.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Stored {
@@ -37,7 +40,7 @@ impl Store {
         let later = names.into_iter().filter(|name| name.to_string() > after);
         stream::iter(later)
             .map(async |name| self.asset(&name).await)
-            .buffered(PUTS_AT_ONCE)
+            .buffered(READS_AT_ONCE)
             .try_filter_map(|asset| std::future::ready(Ok(asset)))
             .take(limit)
             .try_collect()
@@ -49,6 +52,12 @@ impl Store {
         let Some(found) = self.find(&name.description_key()).await? else { return Ok(None) };
         let asset = serde_json::from_slice(&found.bytes);
         Ok(asset.inspect_err(|error| tracing::warn!("asset.json of {name}: {error}")).ok())
+    }
+
+    /// What lies in an asset's folder by a key from there.
+    pub async fn read(&self, asset: &AssetId, key: &str) -> Result<Option<Vec<u8>>, Error> {
+        let found = self.find(&format!("{}/{key}", asset.folder())).await?;
+        Ok(found.map(|found| found.bytes))
     }
 
     /// What all assets are called, those that are not published yet among them, by name.

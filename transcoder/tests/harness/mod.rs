@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "every test file is a program of its own and uses its part of this")]
 
+pub(crate) mod api;
+
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Write};
