@@ -50,6 +50,9 @@ const LOGGED: &str = "info,sqlx=warn,aws_config=warn,aws_smithy_runtime=warn,hyp
 /// Messages that something was uploaded (--queue, --r2-queue, POST /v1/events) only make it faster: what they lose, the
 /// sweep finds.
 ///
+/// With an edge and a key it signs playback URLs for who may watch (POST /v1/playback). Its address opens in a browser:
+/// there is the studio, where all of it can be seen and done by hand.
+///
 /// SIGTERM and Ctrl-C stop it: running jobs go on at the next start. A second one does not wait.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -58,6 +61,8 @@ others on the machine can read a command line. Credentials for s3:// as for `tra
 
 Examples:
   transcoder serve --uploads ./uploads --to ./media
+  transcoder serve --uploads ./uploads --to s3://media --edge https://video.example.com \\
+    --key-pair-id K2JCJMDEHXQW5F --private-key keys/private.pem
   transcoder serve --uploads s3://uploads --to s3://media --queue https://sqs.eu-west-1.amazonaws.com/1234/uploads
   REELGATE_API_TOKEN=… transcoder serve --uploads /srv/uploads --to s3://media --listen 0.0.0.0:8080")]
 pub struct Arguments {
