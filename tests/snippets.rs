@@ -198,6 +198,8 @@ fn pages_play_with_hls_js_and_natively_by_url_and_by_cookies_or_say_what_is_wron
             "This cannot be played, or no longer: load the page again.",
             json!([]),
         ),
+        ("no token", "You cannot watch this (402).", json!([])),
+        ("nobody answers", "This cannot be played now: load the page again.", json!([])),
         (
             "nobody's token",
             "the viewer's token is not taken: it is no signed JWT that can be read",

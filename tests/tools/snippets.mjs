@@ -33,6 +33,8 @@ const STORIES = {
   "native plays by cookies": { page: "cookies", prepare: [withoutMediaSource] },
   "native has lost its cookies": { page: "cookies", prepare: [withoutMediaSource, withoutCookies], fails: true },
   "nobody's token": { page: "cookies", prepare: [nobody], fails: true },
+  "no token": { page: "cookies", prepare: [unpaid], fails: true },
+  "nobody answers": { page: "cookies", prepare: [away], fails: true },
 };
 
 async function main() {
@@ -128,7 +130,13 @@ async function overOnTheWay(page, edge) {
 
 /** The backend knows of something that speaks against it. */
 async function unpaid(page) {
-  await page.route("**/playback/talk", (route) => route.fulfill({ status: 402, body: "{}" }));
+  const refuse = (route) => route.fulfill({ status: 402, body: "{}" });
+  for (const path of ["playback/talk", "viewer-token"]) await page.route(`**/${path}`, refuse);
+}
+
+/** The service cannot be reached. */
+async function away(page) {
+  await page.route("**/v1/playback", (route) => route.abort());
 }
 
 /** The backend has made another token than it should. */

@@ -5,12 +5,11 @@
 //! to be seen, and nothing that nobody should see (witness.mjs).
 
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { readFile, rm } from "node:fs/promises";
 import { stripVTControlCharacters } from "node:util";
 
-import { Failure, report, root } from "./project.mjs";
-import { Witness, inBrowser } from "./witness.mjs";
+import { Failure, report } from "./project.mjs";
+import { Witness, inBrowser, picture } from "./witness.mjs";
 
 // Slow enough to see an upload go on; bytes a second.
 const SLOW_UPLOAD = 400_000;
@@ -30,6 +29,8 @@ async function main() {
   const [name, text] = process.argv.slice(2);
   if (!stories[name] || !text) throw new Failure("usage: studio.mjs story|library <settings in JSON>");
   const settings = JSON.parse(text);
+  // Of an earlier run.
+  await rm(picture(name, ""), { recursive: true, force: true });
   await inBrowser((browser) => stories[name](browser, settings));
 }
 
@@ -39,7 +40,7 @@ async function chapter(title, tell, witness) {
   try {
     await tell();
   } catch (error) {
-    await witness.page.screenshot({ path: join(root, "target/screenshots/failed.png") }).catch(() => {});
+    await witness.page.screenshot({ path: picture(witness.folder, "failed") }).catch(() => {});
     const where = /studio\.mjs:\d+/.exec(error.stack)?.[0];
     const said = stripVTControlCharacters(error.message).replace(/Signature=[^&"\s]+/g, "Signature=…");
     throw new Failure([`${title} (${where}): ${said}`, ...witness.problems].join("\n"));
@@ -157,6 +158,7 @@ async function putIn(owner, page, { bunny, talk, long }) {
     const moved = [...new Set(percents(step))].filter((percent) => percent > 0 && percent < 100);
     assert.ok(moved.length >= 2, `${step} stood at ${moved}`);
     assert.deepEqual(moved, moved.toSorted((one, other) => one - other), `${step} went back`);
+    assert.ok(seen.some((row) => row.step === step && row.left), `${step} did not say how long it takes`);
   }
 }
 
@@ -170,6 +172,8 @@ function follow() {
         title: row.querySelector("h3").textContent,
         step: row.querySelector("[aria-current=step]")?.textContent,
         percent: progress.value * (100 / progress.max),
+        // How long the rest takes is known once some of it is done.
+        left: / left/.test(row.textContent),
       };
       if (progress.hidden) continue;
       const before = globalThis.followed.findLast(({ title }) => title === now.title);
@@ -254,6 +258,18 @@ async function tryTheGate(owner, page) {
     Expired: [403, /AccessDenied/],
     "Altered policy": [403, /AccessDenied/],
   };
+  const said = page.getByRole("region", { name: "What the URL says" });
+  for (const says of [/Opens\s+\S+\/assets\/talk\/\*/, /Until\s+today/, /Key pair\s+K/]) {
+    assert.match(await said.innerText(), says);
+  }
+  await said.getByText("The policy", { exact: true }).click();
+  const policy = JSON.parse(await said.locator("[data-policy]").innerText());
+  assert.match(policy.Statement[0].Resource, /\/assets\/talk\/\*$/);
+  const left = () => said.getByRole("timer").innerText();
+  const before = await left();
+  assert.match(before, /^00:\d\d:\d\d left$/);
+  await eventually(async () => assert.notEqual(await left(), before));
+
   owner.fetched.length = 0;
   for (const [name, [status, says]] of Object.entries(answers)) {
     const offer = page.getByRole("listitem").filter({ has: page.getByRole("button", { name, exact: true }) });

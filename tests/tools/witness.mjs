@@ -2,19 +2,21 @@
 //! hosts or without a signature, refusals that nobody provoked, and what keeps people out who cannot see or use a mouse.
 
 import assert from "node:assert/strict";
-import { mkdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 
 import { launch } from "./browser.mjs";
 import { made, root } from "./project.mjs";
 
-const SCREENSHOTS = join(root, "target/screenshots");
 const PATIENCE_MILLISECONDS = 30_000;
 const GRAVE = ["serious", "critical"];
 // What a gate is opened by.
 const AUTHORITIES = ["Signature", "t"];
 const PHONE = { width: 360, height: 740 };
 const DESKTOP = { width: 1280, height: 900 };
+
+/** Where the picture of a state is left; without a name the folder of all of a story's. */
+export const picture = (story, name) => join(root, "target/screenshots", story, name && `${name}.png`);
 
 /** A window of a browser that nobody used before; whatever it should not do is one of `problems`. */
 export class Witness {
@@ -88,9 +90,8 @@ export class Witness {
   /** Keeps a picture of a state of the page, and has it looked at by axe. */
   async looks(name, { whole = true } = {}) {
     const { page } = this;
-    await mkdir(join(SCREENSHOTS, this.folder), { recursive: true });
     await page.evaluate(settled);
-    await page.screenshot({ path: join(SCREENSHOTS, this.folder, `${name}.png`), fullPage: whole });
+    await page.screenshot({ path: picture(this.folder, name), fullPage: whole });
     for (const { id, impact, help, nodes } of await this.#violations()) {
       const where = nodes.slice(0, 3).map(({ target }) => target.join(" ")).join(", ");
       this.problems.push(`${name}: ${impact}: ${id}: ${help} (${nodes.length}: ${where})`);

@@ -176,7 +176,7 @@ impl BoxOffice {
             Some(wished) => Ok(wished),
             None => {
                 let plays = Duration::try_from_secs_f64(duration.ceil()).unwrap_or(Duration::MAX);
-                Ok(plays.saturating_add(self.margin).as_secs().clamp(1, longest))
+                Ok(plays.saturating_add(self.margin).as_secs().max(1).min(longest))
             }
         }
     }

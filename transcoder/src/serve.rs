@@ -350,6 +350,12 @@ impl Arguments {
                 ));
             }
         }
+        // Without a token whoever sends none is the platform: viewers would only have to leave theirs out.
+        if self.playback.has_viewers() && self.api_token.is_none() {
+            problems.push(
+                "viewers' tokens need REELGATE_API_TOKEN, which tells viewers from your platform".to_owned(),
+            );
+        }
         if self.webhook.is_some() && self.webhook_secret.is_none() {
             problems.push(
                 "--webhook needs REELGATE_WEBHOOK_SECRET, by which the receiver knows that it is this service".to_owned(),
@@ -679,6 +685,10 @@ mod tests {
             assert!(found.contains(expected), "{found}");
         }
         assert_eq!(problems("--uploads up --to media"), Vec::<String>::new());
+        let viewers = "--uploads up --to media --edge https://v.example --key-pair-id K1 --private-key k.pem \
+                       --viewer-key v.pem --viewer-issuer i --viewer-audience a";
+        assert!(problems(viewers)[0].contains("viewers' tokens need REELGATE_API_TOKEN"));
+        assert_eq!(problems(&format!("{viewers} --api-token x")), Vec::<String>::new());
     }
 
     #[test]

@@ -24,6 +24,7 @@ export class Assets extends EventTarget {
   isWhole = false;
   problem = undefined;
   #loads = 0;
+  #found = new Set();
 
   get all() {
     return [...this.#byName.values()];
@@ -40,7 +41,7 @@ export class Assets extends EventTarget {
   /** Asks for all of them, page by page. */
   async load() {
     const mine = (this.#loads += 1);
-    const found = new Set();
+    this.#found = new Set();
     this.isWhole = false;
     this.problem = undefined;
     try {
@@ -50,14 +51,11 @@ export class Assets extends EventTarget {
         if (after !== undefined) query.set("after", after);
         const page = await json(`v1/assets?${query}`);
         if (mine !== this.#loads) return;
-        for (const asset of page.assets.map(summary)) {
-          found.add(asset.name);
-          this.#byName.set(asset.name, asset);
-        }
+        for (const asset of page.assets.map(summary)) this.#keep(asset);
         after = page.next ?? undefined;
         this.#changed();
       } while (after !== undefined);
-      for (const name of this.#byName.keys()) if (!found.has(name)) this.#byName.delete(name);
+      for (const name of this.#byName.keys()) if (!this.#found.has(name)) this.#byName.delete(name);
       this.isWhole = true;
     } catch (error) {
       if (mine !== this.#loads) return;
@@ -76,8 +74,14 @@ export class Assets extends EventTarget {
   }
 
   take(asset) {
-    this.#byName.set(asset.asset, summary(asset));
+    this.#keep(summary(asset));
     this.#changed();
+  }
+
+  /** What comes while pages are asked for is on none of them, perhaps, and is there all the same. */
+  #keep(asset) {
+    this.#found.add(asset.name);
+    this.#byName.set(asset.name, asset);
   }
 
   remove(name) {

@@ -13,6 +13,8 @@ const DRY = 0.3;
 // A portrait is not made as wide as the page, nor a panorama a line.
 const NARROWEST = 0.8;
 const WIDEST = 2.4;
+// The first ones say what is wrong.
+const MOST_ERRORS = 100;
 
 /**
  * Plays a signed URL in `container`, from `from` seconds on. `storyboard` and `poster` are URLs, too; `native`
@@ -94,7 +96,7 @@ export function createPlayer(
   }
 
   function noted(error) {
-    seen.errors.push(error);
+    if (seen.errors.length < MOST_ERRORS) seen.errors.push(error);
   }
 
   function failed(error) {

@@ -78,7 +78,8 @@ fn with_viewers() -> Settings {
 }
 
 fn by_secret() -> Settings {
-    Settings { viewer_secret: Some(SECRET.to_owned().into()), ..with_viewers() }
+    // As it is read from a file, which ends with a line.
+    Settings { viewer_secret: Some(format!("{SECRET}\n").into()), ..with_viewers() }
 }
 
 fn by_key(names: &[&str]) -> Settings {
@@ -644,9 +645,6 @@ async fn published_keys_change_while_the_service_runs() {
     let swapped = named(rs256("rsa", &json!({})), "2");
     assert_eq!(status(&api, &swapped, "talk").await, 401);
     assert_eq!(published.asked(), 2);
-    // While its server is away, what is known is good.
-    published.says(500, String::new());
-    assert_eq!(status(&api, &first, "talk").await, 200);
     api.stop().await;
 }
 

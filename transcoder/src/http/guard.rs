@@ -81,6 +81,11 @@ impl Guard {
         if self.api.is_none() && !is_for_this_machine(request) {
             return Err(cross_site("the service has no token and answers only as localhost"));
         }
+        if self.api.is_none() && is_proxied(&request.headers) {
+            let detail =
+                "the service has no token, and a proxy brings requests of others: set REELGATE_API_TOKEN";
+            return Err(cross_site(detail));
+        }
         let door = Door::of(request.uri.path());
         let is_write = !matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS);
         if is_write && door != Door::Playback && is_from_another_site(request) {
@@ -166,10 +171,14 @@ fn token_of_query(query: &str) -> Option<String> {
     pairs.find(|(name, _)| name == "token").map(|(_, value)| value.into_owned())
 }
 
-/// Behind a proxy of this machine everybody comes from this machine.
 fn is_local(headers: &HeaderMap, peer: Peer) -> bool {
-    let is_proxied = headers.contains_key(FORWARDED) || headers.contains_key("x-forwarded-for");
-    peer.0.ip().to_canonical().is_loopback() && !is_proxied
+    peer.0.ip().to_canonical().is_loopback() && !is_proxied(headers)
+}
+
+/// Behind a proxy of this machine everybody comes from this machine.
+fn is_proxied(headers: &HeaderMap) -> bool {
+    ["x-forwarded-for", "x-real-ip", "via"].iter().any(|name| headers.contains_key(*name))
+        || headers.contains_key(FORWARDED)
 }
 
 fn host(request: &Parts) -> Option<&str> {
@@ -299,6 +308,12 @@ mod tests {
             assert_eq!(status(&guard, LOOPBACK, &format!("GET /v1/jobs\nhost: {other}")), 403, "{other}");
         }
         assert_eq!(status(&guard, LOOPBACK, "GET /v1/jobs"), 403);
+        for proxied in
+            ["x-forwarded-for: 192.0.2.7", "forwarded: for=192.0.2.7", "x-real-ip: 192.0.2.7", "via: 1.1 p"]
+        {
+            let request = format!("POST /v1/playback\nhost: 127.0.0.1:8080\n{proxied}");
+            assert_eq!(status(&guard, LOOPBACK, &request), 403, "{proxied}");
+        }
     }
 
     #[test]

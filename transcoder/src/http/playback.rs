@@ -84,7 +84,7 @@ pub(super) struct Answer {
     )),
     (status = 400, description = "The body is not JSON"),
     (status = 401, description = "No token, or a viewer's that is not taken; `detail` says which check it failed"),
-    (status = 403, description = "The viewer's token does not open this, whether it is there or not; or a page of another site asks"),
+    (status = 403, description = "The viewer's token does not open this, whether it is there or not; or a viewer says when it `starts`; or a page of another site asks"),
     (status = 404, description = "There is no such asset"),
     (status = 409, description = "The service has no key to sign with"),
     (status = 413, description = "The body is larger than 1 MB"),
@@ -269,7 +269,7 @@ pub(super) fn refused(refusal: Refusal) -> Problem {
             "the viewer's token does not list this asset, whether it is there or not",
         ),
         Refusal::Starts => Problem::new(StatusCode::FORBIDDEN, words),
-        Refusal::NoAsset => Problem::no_asset(),
+        Refusal::NoAsset => Problem::new(StatusCode::NOT_FOUND, words),
         Refusal::NoTime => Problem::of(Kind::Lifetime, StatusCode::UNPROCESSABLE_ENTITY, words),
         Refusal::TooLong { longest, .. } => {
             Problem::of(Kind::Lifetime, StatusCode::UNPROCESSABLE_ENTITY, words)

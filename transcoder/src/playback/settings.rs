@@ -169,7 +169,15 @@ impl Settings {
         if let Some(edge) = &self.edge
             && !is_bare(edge)
         {
-            wrong("--edge must be https:// and a host, and nothing more: the path is the asset's".to_owned());
+            wrong(
+                "--edge must be https:// (or http://) and a host, and nothing more: the path is the asset's"
+                    .to_owned(),
+            );
+        }
+        if self.playback_longest.as_secs() == 0 {
+            wrong(
+                "--playback-longest is below a second, so nothing could be signed: 12h is usual".to_owned(),
+            );
         }
         self.problems_of_cookies(&mut wrong);
         self.problems_of_viewers(has_key, &mut wrong);
@@ -228,7 +236,7 @@ impl Settings {
                 }
             }
         }
-        if self.viewer_secret.as_ref().is_some_and(|secret| secret.text().len() < SHORTEST_SECRET) {
+        if self.viewer_secret.as_ref().is_some_and(|secret| secret.text().trim().len() < SHORTEST_SECRET) {
             wrong(format!(
                 "REELGATE_VIEWER_SECRET is shorter than {SHORTEST_SECRET} bytes, so it can be guessed from a token: \
                  `openssl rand -base64 48` makes a longer one"
@@ -294,10 +302,16 @@ impl Settings {
         Some(key.map(|key| key.hashing(self.playback_hash)))
     }
 
+    /// Whether viewers may ask themselves.
+    pub(crate) fn has_viewers(&self) -> bool {
+        self.viewer_secret.is_some() || self.viewer_key.is_some() || self.viewer_jwks.is_some()
+    }
+
     /// Those who may ask themselves, if there are any.
     pub(crate) fn viewers(&self) -> Option<Result<Viewers, String>> {
         let keys = if let Some(secret) = &self.viewer_secret {
-            Ok(Keys::of_secret(secret.text()))
+            // Files end with a line.
+            Ok(Keys::of_secret(secret.text().trim()))
         } else if let Some(path) = &self.viewer_key {
             let read = fs::read_to_string(path).map_err(|error| error.to_string());
             read.and_then(|pem| public_keys(&pem))
@@ -336,6 +350,12 @@ impl Settings {
     pub(crate) fn warn(&self) {
         if let Some(words) = self.exposed() {
             tracing::warn!("the private key {words}");
+        }
+        if let Some(edge) = &self.edge
+            && edge.scheme() != "https"
+            && !is_http_of_this_machine(edge)
+        {
+            tracing::warn!("--edge {edge} has no https: anybody on the way can read signed URLs and cookies");
         }
         if self.playback_origins == Origins::Any {
             tracing::warn!("--playback-origins *: any page that has a viewer's token can ask with it");
@@ -539,6 +559,7 @@ mod tests {
             ("--edge https://video.example.com --cookie-domain example.com", vec![]),
             ("--edge https://video.example.com --cookie-domain .example.com", vec![]),
             ("--edge http://localhost:8787 --cookie-same-site none", vec!["needs an --edge with https"]),
+            ("--playback-longest 500ms", vec!["--playback-longest is below a second"]),
             ("--viewer-issuer i", vec!["about viewers' tokens"]),
             (
                 "--viewer-key k --viewer-jwks http://keys.example --viewer-secret short",
