@@ -877,6 +877,7 @@ async fn no_secret_comes_to_the_command_line_or_the_log() {
         serve.arg("--data").arg(place("data")).args(["--listen", "127.0.0.1:0", "--key-pair-id", "K1"]);
         serve.args(["--edge", "https://video.example.com", "--viewer-issuer", "https://school.example"]);
         serve.args(["--viewer-audience", "reelgate"]).env("REELGATE_VIEWER_SECRET", SECRET);
+        serve.env("REELGATE_API_TOKEN", TOKEN);
         serve.env("RUST_LOG", "debug").stdin(Stdio::null()).stdout(Stdio::null());
         serve
     };
@@ -921,7 +922,7 @@ async fn no_secret_comes_to_the_command_line_or_the_log() {
     let log = said();
     assert!(log.contains("asset=\"talk\"") && log.contains("outcome=\"signed\""), "{log}");
     let signature = query(sold["url"].as_str().unwrap())["Signature"].clone();
-    let parts = token.split('.').chain([signature.as_str(), SECRET, secret, "ada", "192.0.2.7"]);
+    let parts = token.split('.').chain([signature.as_str(), SECRET, TOKEN, secret, "ada", "192.0.2.7"]);
     for hidden in parts {
         assert!(!log.contains(hidden), "{hidden}: {log}");
     }
